@@ -1,0 +1,7 @@
+"""Pages and reports drawn from the run record."""
+
+if __name__.partition(".")[0] != "daskflow":
+    raise ImportError(
+        f"{__name__!r} is a folder of daskflow, not a package of its own; "
+        f"import 'daskflow.{__name__}' instead"
+    )

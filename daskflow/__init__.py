@@ -1,0 +1,1 @@
+"""daskflow: Python workflows on a Dask cluster."""

@@ -1,0 +1,7 @@
+"""The flow engine: flows, tasks, futures, the driver, the cluster, the record, the command line."""
+
+if __name__.partition(".")[0] != "daskflow":
+    raise ImportError(
+        f"{__name__!r} is a folder of daskflow, not a package of its own; "
+        f"import 'daskflow.{__name__}' instead"
+    )

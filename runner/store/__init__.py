@@ -1,0 +1,1 @@
+"""The run record: schema, one writer thread, queries."""

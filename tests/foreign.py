@@ -1,0 +1,119 @@
+"""A Dask cluster that is not ours: `dask scheduler` and `dask worker` as processes of their own.
+
+They know nothing of the test process but its address: no shared memory, no inherited modules.
+Everything listens on 127.0.0.1 and each process leads a session, so teardown can end it with
+all its children whatever a test did to it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+__all__ = ["ForeignCluster", "eventually"]
+
+LOOPBACK = ("--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0")
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def eventually(condition: Callable[[], object], within_s: float = 10.0) -> None:
+    """Return as soon as `condition()` is true; fail when it is not within `within_s` seconds."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true within {within_s} s: {condition!r}")
+        time.sleep(0.02)
+
+
+class ForeignCluster:
+    """Scheduler and workers as subprocesses, with handles to kill them one by one.
+
+    Attributes
+    ----------
+    address : str
+        Of the scheduler, ``tcp://127.0.0.1:<port>``.
+    scheduler : subprocess.Popen
+        The scheduler's process.
+    workers : dict of str to subprocess.Popen
+        The worker processes by the name that Dask knows them under.
+    """
+
+    def __init__(self, folder: Path, n_workers: int = 2) -> None:
+        self.folder = folder
+        self.workers: dict[str, subprocess.Popen[bytes]] = {}
+        self.address = ""
+        self.scheduler = self._start_scheduler()
+        for _ in range(n_workers):
+            self.add_worker()
+
+    def add_worker(self, *options: str, nanny: bool = False) -> str:
+        """Start one more worker of one thread and return its name.
+
+        Without a nanny, the process in `workers` is the one that executes tasks.
+        """
+        name = f"foreign-{len(self.workers)}"
+        options = ("--nanny" if nanny else "--no-nanny", "--nthreads", "1", *options)
+        folder = ("--local-directory", str(self.folder))
+        self.workers[name] = self._popen(
+            name, ["worker", self.address, "--name", name, "--memory-limit", "0", *folder, *options]
+        )
+        return name
+
+    def kill_worker(self, name: str) -> None:
+        """Kill a worker with SIGKILL, as the kernel does when memory runs out."""
+        self.workers[name].kill()
+        self.workers[name].wait(10)
+
+    def log(self, name: str) -> str:
+        """Return what a process has printed so far; the scheduler's name is ``scheduler``."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def close(self) -> None:
+        """End every process and its children."""
+        for process in [*self.workers.values(), self.scheduler]:
+            children = []
+            with suppress(psutil.NoSuchProcess):
+                children = psutil.Process(process.pid).children(recursive=True)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+            psutil.wait_procs(children, timeout=10)
+
+    def _start_scheduler(self) -> subprocess.Popen[bytes]:
+        about = self.folder / "scheduler.json"
+        process = self._popen(
+            "scheduler",
+            ["scheduler", "--port", "0", "--no-show", "--scheduler-file", str(about)],
+        )
+        self.scheduler = process
+        try:
+            eventually(lambda: about.exists() or process.poll() is not None, within_s=60)
+            eventually(lambda: about.read_text().rstrip().endswith("}"))
+        except (AssertionError, OSError) as error:
+            self.close()
+            raise RuntimeError(f"no scheduler came up: {self.log('scheduler')}") from error
+        self.address = json.loads(about.read_text())["address"]
+        return process
+
+    def _popen(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
+        """Run ``dask …`` with the repository importable, so test modules are too."""
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        with (self.folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dask", *arguments, *LOOPBACK],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "default"},
+                cwd=self.folder,
+                start_new_session=True,
+            )

@@ -35,7 +35,7 @@ class FlowRunRow(NamedTuple):
     task_runner: str  # what a person reads: "processes, 2 workers × 1 thread"
     host: str
     pid: int
-    process_started_at: float  # tells a reused pid from the process that wrote this row
+    process_started_at: float  # from process.py: tells a reused pid; to compare, not to show
     boot_id: str | None
 
 
@@ -96,6 +96,7 @@ class LogRow(NamedTuple):
     logger: str
     message: str
     worker: str | None
+    sequence: int | None = None  # place in the flow run's log; the store counts it, from 0
 
 
 class EventRow(NamedTuple):

@@ -1,0 +1,139 @@
+"""The writing side of the run record, as the engine calls it.
+
+Each call costs one append to a queue; nothing here waits for a disk or raises for one.  All
+writers of one process on one store share one thread, which ends with the last of them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from daskflow.runner.store.address import sqlite_path
+from daskflow.runner.store.outlet import Outlet
+from daskflow.runner.store.recorder import Recorder
+from daskflow.runner.store.rows import (
+    EventRow,
+    FlowRunRow,
+    LogRow,
+    TaskRow,
+    TaskRunRow,
+    TransitionRow,
+)
+from daskflow.runner.store.sqlite import SqliteWriter
+
+__all__ = ["Writer", "open_writer"]
+
+_EXIT_TIMEOUT_S = 30.0
+
+
+class Writer:
+    """Takes rows of the record from the engine; rows handed over must not be changed after.
+
+    A row may be any sequence in the column order of its row type.  What comes after `close`
+    is ignored.
+    """
+
+    def __init__(self, recorder: Recorder, path: Path) -> None:
+        self._recorder: Recorder | None = recorder
+        self._path = path
+        self._put = recorder.put
+
+    def flow_run(self, row: FlowRunRow) -> None:
+        """Write the flow run's row; the last one wins."""
+        self._put(("flow_run", row[0], (row,)))
+
+    def tasks(self, flow_run_id: str, rows: Sequence[TaskRow | tuple[Any, ...]]) -> None:
+        """Write task definitions; the last one of a number wins."""
+        self._put(("tasks", flow_run_id, rows))
+
+    def task_runs(self, flow_run_id: str, rows: Sequence[TaskRunRow | tuple[Any, ...]]) -> None:
+        """Write whole task runs; the last one of a number wins."""
+        self._put(("task_runs", flow_run_id, rows))
+
+    def transitions(
+        self, flow_run_id: str, rows: Sequence[TransitionRow | tuple[Any, ...]]
+    ) -> None:
+        """Add transitions that the row of their run does not tell."""
+        self._put(("transitions", flow_run_id, rows))
+
+    def logs(self, flow_run_id: str, rows: Sequence[LogRow | tuple[Any, ...]]) -> None:
+        """Add log records; they are visible no later than any row handed over after them."""
+        self._put(("logs", flow_run_id, rows))
+
+    def events(self, flow_run_id: str, rows: Sequence[EventRow | tuple[Any, ...]]) -> None:
+        """Add events."""
+        self._put(("events", flow_run_id, rows))
+
+    def flush(self, timeout_s: float = 30.0) -> bool:
+        """Wait until everything handed over so far is committed or spooled.
+
+        Returns False when that took longer than `timeout_s`, or when neither could be done.
+        """
+        return self._recorder is None or self._recorder.flush(timeout_s)
+
+    def close(self, timeout_s: float = 30.0) -> bool:
+        """Flush; the last writer of a store also ends its thread.  May be called twice."""
+        recorder, self._recorder = self._recorder, None
+        self._put = _ignore
+        return recorder is None or _threads.release(self._path, recorder, timeout_s)
+
+
+def open_writer(url: str) -> Writer:
+    """Return a writer for the run store at `url`; file and schema are made by its thread.
+
+    Raises `UsageError` for a malformed URL and nothing else: a store that cannot be opened is
+    warned about once, and its record is spooled.
+    """
+    path = sqlite_path(url)
+    return Writer(_threads.acquire(path), path)
+
+
+class _Threads:
+    """The recorders of this process, one a store, and how many writers use each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recorders: dict[Path, tuple[Recorder, int]] = {}
+
+    def acquire(self, path: Path) -> Recorder:
+        with self._lock:
+            found, users = self._recorders.get(path, (None, 0))
+            recorder = found or Recorder(Outlet(SqliteWriter(path)), f"daskflow-record-{path.name}")
+            self._recorders[path] = recorder, users + 1
+            return recorder
+
+    def release(self, path: Path, recorder: Recorder, timeout_s: float) -> bool:
+        with self._lock:
+            found, users = self._recorders.get(path, (None, 0))
+            if found is not recorder:
+                return True  # a forked child, or the interpreter ends: not ours to stop
+            if users > 1:
+                self._recorders[path] = recorder, users - 1
+            else:
+                del self._recorders[path]
+        return recorder.flush(timeout_s) if users > 1 else recorder.stop(timeout_s)
+
+    def stop_all(self) -> None:
+        with self._lock:
+            recorders = [recorder for recorder, _ in self._recorders.values()]
+            self._recorders.clear()
+        for recorder in recorders:
+            recorder.stop(_EXIT_TIMEOUT_S)
+
+    def forget_all(self) -> None:
+        """Start anew in a forked child, which has none of its parent's threads."""
+        self.__init__()  # type: ignore[misc]
+
+
+def _ignore(change: object) -> None:
+    """Take the place of a closed writer's queue."""
+
+
+_threads = _Threads()
+atexit.register(_threads.stop_all)
+os.register_at_fork(after_in_child=_threads.forget_all)

@@ -246,7 +246,7 @@ def etl(out: str = "flights-out", months: list[int] | None = None) -> dict[str, 
 
 def month_range(text: str) -> list[int]:
     """Read ``3``, ``1-12`` or ``1-3,7`` as a list of months."""
-    months = []
+    months: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
         months += range(int(first), int(last or first) + 1)

@@ -1,0 +1,147 @@
+"""Clusters that are not ours: connect, check that both sides fit, and leave no trace.
+
+daskflow always opens a client of its own, also when it is handed a client or a cluster object:
+event handlers, keys and the end of the user's client stay the user's.  On the scheduler it
+leaves one plugin and one event topic while it is connected, nothing afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import cloudpickle
+from distributed import Client
+from tornado.ioloop import IOLoop
+
+from daskflow.errors import ClusterError, UsageError
+from daskflow.runner.cluster import plugin as plugin_module
+from daskflow.runner.cluster.plugin import LossBudget, forget_client
+
+__all__ = [
+    "CONNECT_TIMEOUT_S",
+    "address_of",
+    "check_versions",
+    "connect",
+    "leave",
+    "register_loss_budget",
+]
+
+CONNECT_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 30.0
+_MUST_MATCH = ("dask", "distributed")
+
+_logger = logging.getLogger(__name__)
+
+
+def connect(target: Any, loop: IOLoop, client_kwargs: Mapping[str, Any]) -> Client:
+    """Open a client of our own to an address, a cluster object or another client's cluster.
+
+    Raises
+    ------
+    ClusterError
+        With the address and what to look at, when nobody answers within the timeout.
+    """
+    kwargs = {"timeout": CONNECT_TIMEOUT_S, **client_kwargs}
+    address, security = target, None
+    if isinstance(target, Client):
+        address, security = address_of(target), target.security
+    elif not isinstance(target, str):
+        address, security = target.scheduler_address, getattr(target, "security", None)
+    if security is not None:
+        kwargs.setdefault("security", security)
+    try:
+        return Client(address, loop=loop, set_as_default=False, **kwargs)
+    except TypeError as error:
+        raise UsageError(f"client_kwargs do not fit distributed.Client: {error}") from error
+    except Exception as error:
+        raise ClusterError(
+            f"The Dask scheduler at {address} could not be reached ({error}); check that it runs "
+            f"(dask scheduler), that this machine reaches its host and port, and that both sides "
+            f"use TLS or neither does"
+        ) from error
+
+
+def check_versions(client: Client) -> None:
+    """Raise when scheduler or workers cannot run what this process sends them.
+
+    Raises
+    ------
+    ClusterError
+        Names the scheduler or worker, the package and both versions.
+    """
+    try:
+        found = client.sync(
+            client._get_versions, packages=["daskflow"], callback_timeout=_ANSWER_TIMEOUT_S
+        )
+    except Exception as error:
+        raise ClusterError(f"{address_of(client)} does not tell its versions: {error}") from error
+    ours = found["client"]
+    problems = _differences("the scheduler", found["scheduler"], ours, needs_daskflow=False)
+    for address, theirs in sorted(found["workers"].items()):
+        problems += _differences(f"worker {address}", theirs, ours, needs_daskflow=True)
+    if problems:
+        raise ClusterError(
+            "The cluster does not fit this process, so no task was sent: "
+            + "; ".join(problems[:5])
+            + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+            + ". Install the same versions on both sides"
+        )
+
+
+def register_loss_budget(client: Client, topic: str) -> bool:
+    """Register the `LossBudget` of this client; False where the scheduler takes no plugins."""
+    try:
+        with _travels_by_value():
+            client.register_plugin(LossBudget(client.id, topic))
+    except Exception as error:
+        _logger.debug("%s takes no scheduler plugin: %r", address_of(client), error)
+        return False
+    return True
+
+
+def leave(client: Client, topic: str, *, registered: bool) -> None:
+    """Take back plugin, topic and subscriptions; the keys go when the client is closed."""
+    with suppress(Exception), _travels_by_value():  # run_on_scheduler may be forbidden
+        client.run_on_scheduler(forget_client, client=client.id, topic=topic)
+    if registered:
+        with suppress(Exception):  # the scheduler may be gone
+            client.unregister_scheduler_plugin(LossBudget(client.id, topic).name)
+
+
+def _differences(
+    who: str, theirs: Mapping[str, Any] | None, ours: Mapping[str, Any], *, needs_daskflow: bool
+) -> list[str]:
+    if not isinstance(theirs, Mapping):
+        return []  # it left while it was asked
+    problems = []
+    python, own_python = theirs["host"]["python"], ours["host"]["python"]
+    if python.split(".")[:2] != own_python.split(".")[:2]:
+        problems.append(f"{who} runs Python {_short(python)}, this process {_short(own_python)}")
+    for package in (*_MUST_MATCH, *(["daskflow"] if needs_daskflow else [])):
+        version, own = theirs["packages"].get(package), ours["packages"].get(package)
+        if version != own:
+            has = f"has {package} {version}" if version else f"lacks {package}"
+            problems.append(f"{who} {has}, this process has {own}")
+    return problems
+
+
+def _short(python: str) -> str:
+    return ".".join(python.split(".")[:3])
+
+
+def address_of(client: Client) -> str:
+    """Return the address of the scheduler that `client` is connected to."""
+    return str(getattr(client.scheduler, "address", "the scheduler"))
+
+
+@contextmanager
+def _travels_by_value() -> Iterator[None]:
+    cloudpickle.register_pickle_by_value(plugin_module)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # another session was quicker
+            cloudpickle.unregister_pickle_by_value(plugin_module)

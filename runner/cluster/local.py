@@ -1,0 +1,219 @@
+"""The clusters that daskflow starts itself: worker processes or threads on this machine.
+
+Nothing listens outside 127.0.0.1, and inside only what the work needs: the scheduler (and its
+HTTP routes, without the Bokeh dashboard, whose import costs half a second), nannies, workers.
+`start_processes` returns while workers are still starting: the scheduler is up within
+milliseconds, so the client connects and the flow can begin with the first worker.
+
+Policy of an owned cluster: a killed worker makes its tasks err at once (`allowed-failures` 0; what
+runs again is daskflow's decision), a silent worker is given up after `WORKER_TTL`, and tasks err
+when no worker has been there for `NO_WORKERS_TIMEOUT_S`.  All of it is set on these servers
+only; Dask's global configuration is not touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import os
+import signal
+from contextlib import suppress
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import dask
+from distributed import Nanny, Scheduler, Security, Worker
+from distributed.deploy.spec import SpecCluster
+from distributed.nanny import WorkerProcess
+from distributed.process import AsyncProcess
+from distributed.worker_memory import parse_memory_limit
+from tornado.ioloop import IOLoop
+
+from daskflow.errors import ClusterError
+from daskflow.runner.cluster.spawning import BareProcess
+
+__all__ = [
+    "NO_WORKERS_TIMEOUT_S",
+    "WORKER_TTL",
+    "LocalSpecCluster",
+    "start_processes",
+    "start_threads",
+]
+
+WORKER_TTL = "30s"
+NO_WORKERS_TIMEOUT_S = 60.0
+_TCP_TIMEOUT = "15s"  # Dask needs more than 10 s here ("Timeout too low")
+
+_logger = logging.getLogger(__name__)
+
+
+class _Scheduler(Scheduler):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        if self.no_workers_timeout is None:  # there is no argument for it; the user's own wins
+            self.no_workers_timeout = NO_WORKERS_TIMEOUT_S
+
+
+class _PortlessScheduler(_Scheduler):
+    def start_http_server(self, *_: Any, **__: Any) -> None:
+        """Open no port: in-process servers talk through memory."""
+
+
+class _Worker(Worker):
+    def start_http_server(self, *_: Any, **__: Any) -> None:
+        """Open no port: nobody looks at the dashboard of a single local worker."""
+
+
+class _OwnedWorkerProcess(WorkerProcess):
+    """distributed's, but what it spawns is a `BareProcess`, also after a restart."""
+
+    @property
+    def process(self) -> AsyncProcess | None:
+        process: AsyncProcess | None = self.__dict__["process"]
+        return process
+
+    @process.setter
+    def process(self, process: AsyncProcess | None) -> None:
+        # There is no argument for the process class: Dask takes it from multiprocessing.
+        spawned: Any = getattr(process, "_process", None)
+        if spawned is not None and type(spawned) is SpawnProcess:
+            BareProcess.take_over(spawned, self.env)
+        self.__dict__["process"] = process
+
+
+class _Nanny(Nanny):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"worker_class": _Worker, **options})
+        self.silence_logs = logging.ERROR  # in the worker process; here, it would be global
+        # Dask leaves these in the environ of the flow process; `env` has them for the worker.
+        self.pre_spawn_env = {}
+
+    @property
+    def process(self) -> WorkerProcess | None:
+        process: WorkerProcess | None = self.__dict__["process"]
+        return process
+
+    @process.setter
+    def process(self, process: WorkerProcess | None) -> None:
+        if process is not None:
+            process.__class__ = _OwnedWorkerProcess
+        self.__dict__["process"] = process
+
+
+class LocalSpecCluster(SpecCluster):
+    """A `SpecCluster` whose workers are all alike and may start while it is in use already."""
+
+    def start_workers(self, count: int) -> concurrent.futures.Future[None]:
+        """Begin to start `count` more workers; the future is done when all are there."""
+
+        async def grow() -> None:
+            for _ in range(count):
+                self.worker_spec.update(self.new_worker_spec())
+            await self._correct_state()
+
+        loop: Any = self.loop
+        return asyncio.run_coroutine_threadsafe(grow(), loop.asyncio_loop)
+
+    def wait_for_first_worker(
+        self, starting: concurrent.futures.Future[None], timeout_s: float
+    ) -> None:
+        """Return when a worker has joined; `ClusterError` when none can or does in time."""
+
+        async def joined() -> None:
+            scheduler: Any = self.scheduler
+            while not scheduler.workers:
+                if starting.done():
+                    starting.result()  # raises why it failed
+                await asyncio.sleep(0.005)
+
+        try:
+            self.sync(joined, callback_timeout=timeout_s)
+        except TimeoutError:
+            raise ClusterError(
+                f"No local worker process joined within {timeout_s:g} s; the machine may be "
+                "overloaded or out of memory: try fewer workers (DASKFLOW_RUNNER__WORKERS=1) or "
+                'task_runner="threads"'
+            ) from None
+        except Exception as error:
+            raise ClusterError(f"The local worker processes did not start: {error}") from error
+
+    def kill_leftovers(self) -> None:
+        """SIGKILL worker processes that an orderly end has left alive."""
+        for worker in list(self._created):
+            pid = getattr(worker, "pid", None)
+            if pid:
+                with suppress(OSError):
+                    os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def start_processes(
+    loop: IOLoop, *, n_workers: int, threads_per_worker: int, folder: str, **worker_options: Any
+) -> tuple[LocalSpecCluster, concurrent.futures.Future[None]]:
+    """Start a scheduler here and `n_workers` worker processes under nannies.
+
+    Parameters
+    ----------
+    loop : IOLoop
+        Event loop, running in a thread of its own, for the scheduler and the nannies.
+    n_workers, threads_per_worker : int
+        The size of the cluster.
+    folder : str
+        Existing private folder for what workers write; the caller removes it at the end.
+    **worker_options
+        Handed to `distributed.Nanny` and on to its worker, such as `memory_limit`, `resources`.
+
+    Returns
+    -------
+    tuple of LocalSpecCluster and Future
+        The cluster, and a future that is done when all workers have started.
+    """
+    security = Security()
+    protocol = "tls://" if security.require_encryption else "tcp://"
+    common = {"host": "127.0.0.1", "protocol": protocol, "security": security}
+    worker_options.setdefault(
+        "memory_limit", parse_memory_limit("auto", 1, max(n_workers, 1), logger=_logger)
+    )
+    worker_options.setdefault("local_directory", folder)
+    config = {"distributed.comm.timeouts.tcp": _TCP_TIMEOUT, **worker_options.pop("config", {})}
+    scheduler_options = {
+        **common,
+        "port": 0,
+        "dashboard": False,
+        "dashboard_address": "127.0.0.1:0",
+        "allowed_failures": 0,
+        "worker_ttl": WORKER_TTL,
+        "local_directory": folder,
+    }
+    nanny_options = {**common, "nthreads": threads_per_worker, "config": config, **worker_options}
+    cluster = LocalSpecCluster(
+        loop=loop,
+        scheduler={"cls": _Scheduler, "options": scheduler_options},
+        worker={"cls": _Nanny, "options": nanny_options},
+        security=security,
+        scheduler_sync_interval="60s",
+    )
+    return cluster, cluster.start_workers(n_workers)
+
+
+def start_threads(loop: IOLoop, *, threads: int, folder: str) -> LocalSpecCluster:
+    """Start a scheduler and one worker of `threads` threads in this process, with no port."""
+    security = Security()
+    common = {"protocol": "inproc://", "local_directory": folder, "security": security}
+    worker_options = {**common, "nthreads": threads, "memory_limit": 0}
+    return LocalSpecCluster(
+        loop=loop,
+        scheduler={
+            "cls": _PortlessScheduler,
+            "options": {**common, "dashboard": False, "allowed_failures": 0},
+        },
+        workers={0: {"cls": _Worker, "options": worker_options}},
+        security=security,
+        scheduler_sync_interval="60s",
+    )
+
+
+def temporary_folder_parent() -> str | None:
+    """Return where Dask's configuration wants temporary files, None for the system's place."""
+    parent: str | None = dask.config.get("temporary-directory", None)
+    return parent

@@ -7,7 +7,7 @@ room knows SQL; no worker process ever opens the store.
 from __future__ import annotations
 
 from daskflow.runner.store.process import ProcessIdentity, process_is_gone, this_process
-from daskflow.runner.store.reader import Store, open_store
+from daskflow.runner.store.reader import RunStore, open_store
 from daskflow.runner.store.rows import (
     EventRow,
     FlowRunRow,
@@ -23,7 +23,7 @@ __all__ = [
     "FlowRunRow",
     "LogRow",
     "ProcessIdentity",
-    "Store",
+    "RunStore",
     "TaskRow",
     "TaskRunRow",
     "TransitionRow",

@@ -10,14 +10,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["APPENDED", "Batch", "Change", "Kind", "Row", "UPSERTED", "row_count"]
+from daskflow.runner.store.rows import (
+    EventRow,
+    FlowRunRow,
+    LogRow,
+    TaskRow,
+    TaskRunRow,
+    TransitionRow,
+)
+
+__all__ = ["WIDTHS", "Batch", "Change", "Kind", "Row", "row_count"]
 
 Kind: TypeAlias = Literal["flow_run", "tasks", "task_runs", "transitions", "logs", "events"]
 Row: TypeAlias = Sequence[Any]
 Change: TypeAlias = tuple[Kind, str, Sequence[Row]]  # what, of which flow run, the rows
 
-UPSERTED: tuple[Kind, ...] = ("tasks", "task_runs")
-APPENDED: tuple[Kind, ...] = ("transitions", "logs", "events")
+# How many values a row has at least.
+WIDTHS: dict[Kind, int] = {
+    "flow_run": len(FlowRunRow._fields),
+    "tasks": len(TaskRow._fields),
+    "task_runs": len(TaskRunRow._fields),
+    "transitions": len(TransitionRow._fields),
+    "logs": len(LogRow._fields) - 1,  # its place in the log is the store's to give
+    "events": len(EventRow._fields),
+}
 
 
 def row_count(changes: Iterable[Change]) -> int:
@@ -32,8 +48,8 @@ class FlowRunChanges:
 
     def __init__(self) -> None:
         self.row: Row | None = None
-        self.upserted: dict[Kind, dict[int, Row]] = {kind: {} for kind in UPSERTED}
-        self.appended: dict[Kind, list[Row]] = {kind: [] for kind in APPENDED}
+        self.upserted: dict[Kind, dict[int, Row]] = {"tasks": {}, "task_runs": {}}
+        self.appended: dict[Kind, list[Row]] = {"transitions": [], "logs": [], "events": []}
 
 
 class Batch:

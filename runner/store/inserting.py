@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import chain
 from typing import Any
 
-from daskflow.runner.store.batch import APPENDED, UPSERTED, Batch, FlowRunChanges, Kind, Row
+from daskflow.runner.store.batch import Batch, Kind, Row
 from daskflow.runner.store.statements import load_statements, repeated
 
 __all__ = ["insert"]
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 _CHUNK_ROWS = (512, 64, 8, 1)
 _PARENTS = 8  # place of TaskRunRow.parents
-_WIDTHS: dict[Kind, int] = {"tasks": 6, "task_runs": 20, "transitions": 7, "logs": 8, "events": 6}
+_PAYLOAD = 4  # place of EventRow.payload
 _REFUSED = (
     sqlite3.InterfaceError,
     sqlite3.ProgrammingError,
@@ -42,59 +42,67 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
         connection.execute(sql["flow_run_reserve"], (flow_run_id,))
         (key,) = connection.execute(sql["flow_run_key"], (flow_run_id,)).fetchone()
         if changes.row is not None:
-            _insert_rows(connection, sql["flow_run"], [changes.row])
-        for kind in UPSERTED:
-            rows = _to_columns(kind, changes)
-            _insert_all(connection, sql[kind], key, rows, _WIDTHS[kind])
-        for kind in APPENDED:
-            if changes.appended[kind]:
+            _insert_rows(connection, sql["flow_run"], [(*changes.row[1:], changes.row[0])])
+        for kind, replacing in changes.upserted.items():
+            rows = _task_runs if kind == "task_runs" else _tasks
+            _insert_all(connection, sql[kind], rows(key, replacing.values()))
+        for kind, added in changes.appended.items():
+            if added:
                 (last,) = connection.execute(sql[f"{kind}_last"], (key,)).fetchone()
-                rows = _in_order(_to_columns(kind, changes), last, _WIDTHS[kind])
-                _insert_all(connection, sql[kind], key, rows, _WIDTHS[kind])
+                _insert_all(connection, sql[kind], _ADDED[kind](key, enumerate(added, last + 1)))
 
 
-def _to_columns(kind: Kind, changes: FlowRunChanges) -> list[Row]:
-    """Return the rows of `kind` with their collections turned into JSON text."""
-    if kind in changes.upserted:
-        rows = list(changes.upserted[kind].values())
-        return [_with_parents_as_text(row) for row in rows] if kind == "task_runs" else rows
-    if kind == "events":
-        return [(*row[:4], _to_json(row[4])) for row in changes.appended[kind]]
-    return changes.appended[kind]
+def _tasks(key: int, rows: Iterable[Row]) -> list[Row]:
+    return [(key, *row) for row in rows]
 
 
-def _with_parents_as_text(row: Row) -> Row:
-    parents = row[_PARENTS]
-    if parents is None or isinstance(parents, str):
-        return row
-    text = f"[{', '.join(map(str, parents))}]"
-    return (*row[:_PARENTS], text, *row[_PARENTS + 1 :])
+def _task_runs(key: int, rows: Iterable[Row]) -> list[Row]:
+    return [
+        (key, *row)
+        if row[_PARENTS] is None
+        else (key, *row[:_PARENTS], _numbers(row[_PARENTS]), *row[_PARENTS + 1 :])
+        for row in rows
+    ]
 
 
-def _in_order(rows: Iterable[Row], last: int, width: int) -> list[Row]:
-    """Put each row's place in the record before it; what readers add at the end is cut off."""
-    return [(place, *row[: width - 1]) for place, row in enumerate(rows, last + 1)]
+def _numbers(parents: Iterable[int]) -> str:
+    return f"[{', '.join(map(str, parents))}]"
 
 
-def _insert_all(
-    connection: sqlite3.Connection, statement: str, key: int, rows: list[Row], width: int
-) -> None:
-    most = (connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) - 1) // width
+def _transitions(key: int, rows: Iterable[tuple[int, Row]]) -> list[Row]:
+    return [(key, place, *row) for place, row in rows]
+
+
+def _logs(key: int, rows: Iterable[tuple[int, Row]]) -> list[Row]:
+    return [(key, place, *row[:7]) for place, row in rows]  # the place is the store's to give
+
+
+def _events(key: int, rows: Iterable[tuple[int, Row]]) -> list[Row]:
+    return [(key, place, *row[:_PAYLOAD], _to_json(row[_PAYLOAD])) for place, row in rows]
+
+
+_ADDED: dict[Kind, Callable[[int, Iterable[tuple[int, Row]]], list[Row]]] = {
+    "transitions": _transitions,
+    "logs": _logs,
+    "events": _events,
+}
+
+
+def _insert_all(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
+    width = statement.rpartition("VALUES ")[2].count("?")
+    most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width
     start = 0
     for size in _CHUNK_ROWS:
         while size <= most and len(rows) - start >= size:
             chunk = rows[start : start + size]
             start += size
-            flat = [key, *chain.from_iterable(chunk)]
             try:
-                if len(flat) != 1 + size * width:
-                    raise sqlite3.ProgrammingError("a row has too few or too many values")
-                connection.execute(repeated(statement, size), flat)
+                connection.execute(repeated(statement, size), tuple(chain.from_iterable(chunk)))
             except _REFUSED:
-                _insert_rows(connection, statement, [(key, *row) for row in chunk])
+                _insert_rows(connection, statement, chunk)
 
 
-def _insert_rows(connection: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> None:
+def _insert_rows(connection: sqlite3.Connection, statement: str, rows: Iterable[Row]) -> None:
     for row in rows:
         try:
             connection.execute(statement, tuple(_mended(value) for value in row))

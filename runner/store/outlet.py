@@ -51,6 +51,8 @@ class Outlet:
         self._spool = Spool(sink.path)
         self._held: list[Change] = []
         self._broken = False
+        self._problem = ""
+        self._lost = 0  # rows
         self._warned = False
         self._looked_for_others = False
         self._retry_at = 0.0
@@ -71,19 +73,25 @@ class Outlet:
         if self._broken:
             self._retry_at = 0.0
             self.put(())
-        safe = not self._held
+        self._lost += row_count(self._held)
+        if self._lost:
+            _log.error("%d rows of the run record were lost: %s", self._lost, self._problem)
         self._sink.close()
         self._spool.close()
-        return safe
+        return not self._lost
 
     def _write(self, changes: Sequence[Change]) -> None:
         patience_s = _PATIENCE_WHEN_BROKEN_S if self._broken else PATIENCE_S
         if not self._looked_for_others:
             read_back(self._sink, patience_s=patience_s)
             self._looked_for_others = True
-        if self._spool.path is not None:
-            _read_file_back(self._sink, self._spool.path, patience_s)
-            self._spool.remove()
+        if (spool := self._spool.path) is not None:
+            try:
+                _read_file_back(self._sink, spool, patience_s)
+                self._spool.remove()
+                self._sink.forget_spool(spool.name, patience_s=patience_s)
+            except OSError as error:
+                raise StoreError(f"the spool could not be read back: {error}") from error
         if self._held or changes:
             self._sink.commit(Batch([*self._held, *changes]), patience_s=patience_s)
             self._held.clear()
@@ -106,7 +114,7 @@ class Outlet:
         except OSError as error:
             self._warn("in memory", f"{self._problem}; its spool: {error}")
             while row_count(self._held) > _HELD_ROWS:
-                self._held.pop(0)
+                self._lost += len(self._held.pop(0)[2])
             return False
         self._held.clear()
         self._warn(f"in {self._spool.path}", self._problem)
@@ -125,31 +133,27 @@ class Outlet:
 def read_back(sink: Sink, *, patience_s: float = PATIENCE_S) -> None:
     """Bring what dead or finished processes have spooled into the store.
 
-    A spool whose process still writes is left to it.
+    A spool whose process still writes is left to it.  Raises `StoreError` like any commit.
     """
     for path in spool_files(sink.path):
         file = claim_spool(path)
         if file is None:
             continue
-        with file:
+        with file, suppress(OSError):  # an unreadable file or folder: left for somebody else
             _read_file_back(sink, path, patience_s)
-            with suppress(OSError):  # a folder that lost its write permission; the note stays
-                path.unlink()
-                sink.forget_spool(path.name, patience_s=patience_s)
+            path.unlink()
+            sink.forget_spool(path.name, patience_s=patience_s)
 
 
 def _read_file_back(sink: Sink, path: Path, patience_s: float) -> None:
-    start = sink.spool_bytes_read(path.name, patience_s=patience_s)
+    start = end = sink.spool_bytes_read(path.name, patience_s=patience_s)
     part: list[Change] = []
-    try:
-        for change, end in read_spool(path, start):
-            part.append(change)
-            if row_count(part) >= BATCH_ROWS:
-                sink.commit_spooled(Batch(part), path.name, end, patience_s=patience_s)
-                part.clear()
-        if part:
+    rows = 0
+    for change, end in read_spool(path, start):
+        part.append(change)
+        rows += len(change[2])
+        if rows >= BATCH_ROWS:
             sink.commit_spooled(Batch(part), path.name, end, patience_s=patience_s)
-    except OSError as error:
-        raise StoreError(f"the spool {str(path)!r} could not be read back: {error}") from error
-    except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise StoreError(f"the spool {str(path)!r} is damaged: {error!r}") from error
+            part, rows = [], 0
+    if part:
+        sink.commit_spooled(Batch(part), path.name, end, patience_s=patience_s)

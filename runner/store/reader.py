@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from daskflow.errors import NotFoundError
+from daskflow.errors import NotFoundError, StoreError
 from daskflow.runner.store.address import sqlite_path
 from daskflow.runner.store.history import flow_run_history, task_run_history
 from daskflow.runner.store.lookup import find_flow_run
+from daskflow.runner.store.outlet import read_back
 from daskflow.runner.store.rows import (
     EventRow,
     FlowRunRow,
@@ -23,10 +25,12 @@ from daskflow.runner.store.rows import (
     TaskRunRow,
     TransitionRow,
 )
-from daskflow.runner.store.sqlite import SqliteReader
+from daskflow.runner.store.spool import spool_files
+from daskflow.runner.store.sqlite import SqliteReader, SqliteWriter
 
-__all__ = ["Store", "open_store"]
+__all__ = ["RunStore", "open_store"]
 
+_SPOOL_PATIENCE_S = 1.0
 _NO_LIMIT = 2**62
 _PARENTS = 8  # place of TaskRunRow.parents
 
@@ -39,18 +43,24 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str) -> RunStore:
     """Open the run store at `url` for reading.
 
     Raises `UsageError` for a malformed URL, `StoreVersionError` for a store of a newer daskflow
-    and `StoreError` for what is no run store or cannot be read.  Nothing is created.
+    and `StoreError` for what is no run store or cannot be read.  No empty store is created.
     """
-    reader = SqliteReader(sqlite_path(url))
+    path = sqlite_path(url)
+    if spool_files(path):  # a process that could not write the store has left its record here
+        sink = SqliteWriter(path)
+        with suppress(StoreError):
+            read_back(sink, patience_s=_SPOOL_PATIENCE_S)
+        sink.close()
+    reader = SqliteReader(path)
     reader.open()
-    return Store(reader)
+    return RunStore(reader)
 
 
-class Store:
+class RunStore:
     """The record of all flow runs; a context manager that closes its connection."""
 
     def __init__(self, reader: Reader) -> None:
@@ -191,7 +201,7 @@ class Store:
     def events(self, flow_run_id: str, event: str | None = None) -> list[EventRow]:
         """Return events in order of arrival, all or those of one name."""
         rows = self._find("events", flow_run_id=flow_run_id, event=event)
-        return [EventRow(*row[:4], payload=json.loads(row[4])) for row in rows]
+        return [EventRow._make((*row[:4], json.loads(row[4]))) for row in rows]
 
     def close(self) -> None:
         """Close the connection."""

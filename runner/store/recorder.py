@@ -43,6 +43,8 @@ class Recorder:
 
     def flush(self, timeout_s: float, *, last: bool = False) -> bool:
         """Wait until all that was put before is safe; False when that took too long or failed."""
+        if not self._thread.is_alive():  # stopped before, or a forked child without its thread
+            return False
         mark = _Mark(last=last)
         self._queue.put(mark)
         self._hurry.set()

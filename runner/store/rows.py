@@ -55,7 +55,8 @@ class TaskRunRow(NamedTuple):
 
     number: int  # counted per flow run, from 0; the id that users see is "<flow_run_id>-<number>"
     task_number: int
-    index: int  # place among the runs of its task, from 0; names the run: "clean-3"
+    # Place among the runs of its task, from 0; names the run: "clean-3".  Hides `tuple.index`.
+    index: int  # type: ignore[assignment]
     name: str | None  # from task_run_name; None means "<task name>-<index>"
     state: str
     message: str | None  # of the state: the error's type and text, the upstream that failed

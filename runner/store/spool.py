@@ -14,11 +14,12 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from daskflow.runner.store.batch import Change
+from daskflow.runner.store.batch import WIDTHS, Change
 
 __all__ = ["Spool", "claim_spool", "read_spool", "spool_files"]
 
@@ -87,14 +88,15 @@ class Spool:
 def spool_files(store: Path) -> list[Path]:
     """Return the spool files of `store` in both places, oldest first."""
     found: list[tuple[float, Path]] = []
-    for folder in (store.parent, _temp_folder()):
-        if folder == _temp_folder() and not _is_private(folder):
+    temporary = _temp_folder()
+    for folder in (store.parent, temporary):
+        if folder == temporary and not _is_private(folder):
             continue
-        try:
-            for path in folder.glob(f"{_glob_escape(_prefix(store, folder))}*.jsonl"):
-                found.append((path.stat().st_mtime, path))
-        except OSError:
-            continue
+        with suppress(OSError):  # no such folder yet
+            for name in os.listdir(folder):
+                if name.startswith(_prefix(store, folder)) and name.endswith(".jsonl"):
+                    with suppress(OSError):  # somebody else has just read it back
+                        found.append(((folder / name).stat().st_mtime, folder / name))
     return [path for _, path in sorted(found)]
 
 
@@ -124,11 +126,21 @@ def read_spool(path: Path, start: int = 0) -> Iterator[tuple[Change, int]]:
         file.seek(start)
         for line in file:
             end += len(line)
-            try:
-                kind, flow_run_id, rows = json.loads(line)
-            except ValueError:
-                continue
-            yield (kind, flow_run_id, rows), end
+            change = _change(line)
+            if change is not None:
+                yield change, end
+
+
+def _change(line: bytes) -> Change | None:
+    try:
+        kind, flow_run_id, rows = json.loads(line)
+        width = WIDTHS[kind]
+    except (ValueError, TypeError, KeyError):
+        return None
+    fits = isinstance(flow_run_id, str) and isinstance(rows, list) and rows
+    if fits and all(isinstance(row, list) and len(row) >= width for row in rows):
+        return kind, flow_run_id, rows
+    return None
 
 
 def _line(change: Change) -> bytes:
@@ -147,10 +159,6 @@ def _prefix(store: Path, folder: Path) -> str:
     if folder == store.parent:
         return f"{store.name}.spool-"
     return f"{hashlib.sha256(os.fsencode(store)).hexdigest()[:16]}.spool-"
-
-
-def _glob_escape(text: str) -> str:
-    return "".join(f"[{char}]" if char in "*?[" else char for char in text)
 
 
 def _temp_folder() -> Path:

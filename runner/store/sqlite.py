@@ -110,10 +110,9 @@ class SqliteReader:
         """Connect if there is something to read; return whether there is."""
         if self._connection is not None:
             return True
-        if not self.path.exists():
-            return False
         try:
-            self._connection = self._open()
+            if self.path.exists():
+                self._connection = self._open()
         except (sqlite3.Error, OSError) as error:
             raise _in_words(error, self.path) from error
         return self._connection is not None

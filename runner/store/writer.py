@@ -9,11 +9,12 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from daskflow.runner.store.address import sqlite_path
+from daskflow.runner.store.batch import Change
 from daskflow.runner.store.outlet import Outlet
 from daskflow.runner.store.recorder import Recorder
 from daskflow.runner.store.rows import (
@@ -41,7 +42,7 @@ class Writer:
     def __init__(self, recorder: Recorder, path: Path) -> None:
         self._recorder: Recorder | None = recorder
         self._path = path
-        self._put = recorder.put
+        self._put: Callable[[Change], object] = recorder.put
 
     def flow_run(self, row: FlowRunRow) -> None:
         """Write the flow run's row; the last one wins."""

@@ -1,5 +1,5 @@
 -- Statements of the writer thread.  The last group of a VALUES clause is repeated for as many
--- rows as go out at once; ?1 is the flow run's integer id, the other marks are one row's values.
+-- rows as go out at once; ? is the flow run's integer id, the other marks are one row's values.
 
 -- name: flow_run_reserve
 INSERT INTO flow_run (flow_run_id) VALUES (?) ON CONFLICT (flow_run_id) DO NOTHING
@@ -9,15 +9,15 @@ SELECT id FROM flow_run WHERE flow_run_id = ?
 
 -- name: flow_run
 UPDATE flow_run SET
-    name = ?2, flow_name = ?3, flow_version = ?4, state = ?5, message = ?6, parameters = ?7,
-    tags = ?8, parent_flow_run_id = ?9, parent_task_run = ?10, attempt = ?11, created_at = ?12,
-    started_at = ?13, ended_at = ?14, entrypoint = ?15, code_digest = ?16, environment = ?17,
-    task_runner = ?18, host = ?19, pid = ?20, process_started_at = ?21, boot_id = ?22
-WHERE flow_run_id = ?1
+    name = ?, flow_name = ?, flow_version = ?, state = ?, message = ?, parameters = ?,
+    tags = ?, parent_flow_run_id = ?, parent_task_run = ?, attempt = ?, created_at = ?,
+    started_at = ?, ended_at = ?, entrypoint = ?, code_digest = ?, environment = ?,
+    task_runner = ?, host = ?, pid = ?, process_started_at = ?, boot_id = ?
+WHERE flow_run_id = ?
 
 -- name: tasks
 INSERT OR REPLACE INTO task (flow_run, task_number, name, version, tags, code_digest, options)
-VALUES (?1, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: task_runs
 INSERT OR REPLACE INTO task_run (
@@ -25,25 +25,25 @@ INSERT OR REPLACE INTO task_run (
     created_at, started_at, ended_at, run_s, encode_s, cpu_s, worker, pid, result_bytes,
     peak_memory, cache
 )
-VALUES (?1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: transitions
 INSERT INTO transition (flow_run, sequence, number, at, state, message, attempt, worker)
-VALUES (?1, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: transitions_last
 SELECT coalesce(max(sequence), -1) FROM transition WHERE flow_run = ?
 
 -- name: logs
 INSERT INTO log (flow_run, sequence, number, attempt, at, level, logger, message, worker)
-VALUES (?1, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: logs_last
 SELECT coalesce(max(sequence), -1) FROM log WHERE flow_run = ?
 
 -- name: events
 INSERT INTO event (flow_run, sequence, at, event, resource, number, payload)
-VALUES (?1, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: events_last
 SELECT coalesce(max(sequence), -1) FROM event WHERE flow_run = ?

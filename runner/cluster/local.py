@@ -36,13 +36,16 @@ from daskflow.runner.cluster.spawning import BareProcess
 __all__ = [
     "NO_WORKERS_TIMEOUT_S",
     "WORKER_TTL",
+    "LocalNanny",
     "LocalSpecCluster",
+    "LocalWorker",
     "start_processes",
     "start_threads",
 ]
 
 WORKER_TTL = "30s"
 NO_WORKERS_TIMEOUT_S = 60.0
+_CLOSE_WORKER_S = 2.0
 _TCP_TIMEOUT = "15s"  # Dask needs more than 10 s here ("Timeout too low")
 
 _logger = logging.getLogger(__name__)
@@ -60,7 +63,7 @@ class _PortlessScheduler(_Scheduler):
         """Open no port: in-process servers talk through memory."""
 
 
-class _Worker(Worker):
+class LocalWorker(Worker):
     def start_http_server(self, *_: Any, **__: Any) -> None:
         """Open no port: nobody looks at the dashboard of a single local worker."""
 
@@ -82,12 +85,22 @@ class _OwnedWorkerProcess(WorkerProcess):
         self.__dict__["process"] = process
 
 
-class _Nanny(Nanny):
+class LocalNanny(Nanny):
+    """A nanny whose worker needs no ``__main__`` guard, opens one port and closes quickly."""
+
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"worker_class": _Worker, **options})
+        super().__init__(*args, **{"worker_class": LocalWorker, **options})
         self.silence_logs = logging.ERROR  # in the worker process; here, it would be global
         # Dask leaves these in the environ of the flow process; `env` has them for the worker.
         self.pre_spawn_env = {}
+
+    async def close(  # type: ignore[override]  # as in distributed
+        self,
+        timeout: float = _CLOSE_WORKER_S,  # noqa: ASYNC109  (distributed's signature)
+        reason: str = "nanny-close",
+    ) -> Any:
+        """Close the worker, by SIGKILL when a task that nobody waits for keeps it busy."""
+        return await super().close(timeout=timeout, reason=reason)
 
     @property
     def process(self) -> WorkerProcess | None:
@@ -148,25 +161,20 @@ class LocalSpecCluster(SpecCluster):
 
 
 def start_processes(
-    loop: IOLoop, *, n_workers: int, threads_per_worker: int, folder: str, **worker_options: Any
-) -> tuple[LocalSpecCluster, concurrent.futures.Future[None]]:
-    """Start a scheduler here and `n_workers` worker processes under nannies.
+    loop: IOLoop, n_workers: int, *, threads_per_worker: int, folder: str, **worker_options: Any
+) -> LocalSpecCluster:
+    """Start a scheduler here that is ready for `n_workers` worker processes under nannies.
 
     Parameters
     ----------
     loop : IOLoop
         Event loop, running in a thread of its own, for the scheduler and the nannies.
     n_workers, threads_per_worker : int
-        The size of the cluster.
+        The size of the cluster; `LocalSpecCluster.start_workers` starts the workers.
     folder : str
         Existing private folder for what workers write; the caller removes it at the end.
     **worker_options
         Handed to `distributed.Nanny` and on to its worker, such as `memory_limit`, `resources`.
-
-    Returns
-    -------
-    tuple of LocalSpecCluster and Future
-        The cluster, and a future that is done when all workers have started.
     """
     security = Security()
     protocol = "tls://" if security.require_encryption else "tcp://"
@@ -186,14 +194,13 @@ def start_processes(
         "local_directory": folder,
     }
     nanny_options = {**common, "nthreads": threads_per_worker, "config": config, **worker_options}
-    cluster = LocalSpecCluster(
+    return LocalSpecCluster(
         loop=loop,
         scheduler={"cls": _Scheduler, "options": scheduler_options},
-        worker={"cls": _Nanny, "options": nanny_options},
+        worker={"cls": LocalNanny, "options": nanny_options},
         security=security,
         scheduler_sync_interval="60s",
     )
-    return cluster, cluster.start_workers(n_workers)
 
 
 def start_threads(loop: IOLoop, *, threads: int, folder: str) -> LocalSpecCluster:
@@ -207,7 +214,7 @@ def start_threads(loop: IOLoop, *, threads: int, folder: str) -> LocalSpecCluste
             "cls": _PortlessScheduler,
             "options": {**common, "dashboard": False, "allowed_failures": 0},
         },
-        workers={0: {"cls": _Worker, "options": worker_options}},
+        worker={"cls": LocalWorker, "options": worker_options},
         security=security,
         scheduler_sync_interval="60s",
     )

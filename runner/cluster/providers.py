@@ -26,6 +26,12 @@ __all__ = [
 ]
 
 _SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
+# Arguments of distributed.LocalCluster that are about more than its workers.
+_LOCAL_CLUSTER_ONLY = frozenset(
+    "name host ip scheduler_port silence_logs dashboard_address worker_dashboard_address services "
+    "worker_services service_kwargs security protocol blocked_handlers interface worker_class "
+    "scheduler_kwargs scheduler_sync_interval loop start".split()
+)
 _ALLOWED = (
     '"processes", "threads", "sync", the address of a scheduler such as "tcp://host:8786", '
     "a Dask cluster or client, or a DaskTaskRunner"
@@ -143,11 +149,22 @@ class DaskTaskRunner:
         """Return a runner of the same configuration."""
         return DaskTaskRunner(**self._fields())
 
-    def imported_cluster_class(self) -> Callable[..., Any] | None:
+    def as_local(self) -> LocalTaskRunner | None:
+        """Return what daskflow starts itself, None if a cluster class is needed or named."""
+        options = dict(self.cluster_kwargs)
+        if self.cluster_class is not None or not _LOCAL_CLUSTER_ONLY.isdisjoint(options):
+            return None
+        workers, threads = options.pop("n_workers", None), options.pop("threads_per_worker", None)
+        if options.pop("processes", True):
+            return LocalTaskRunner("processes", workers, threads, options)
+        return LocalTaskRunner("threads", None, threads and threads * (workers or 1))
+
+    def imported_cluster_class(self) -> Callable[..., Any]:
         """Import `cluster_class` if it is a path; `UsageError` when there is no such thing."""
-        if not isinstance(self.cluster_class, str):
+        if self.cluster_class is not None and not isinstance(self.cluster_class, str):
             return self.cluster_class
-        module, _, name = self.cluster_class.replace(":", ".").rpartition(".")
+        path = self.cluster_class or "distributed.LocalCluster"
+        module, _, name = path.replace(":", ".").rpartition(".")
         try:
             found: Callable[..., Any] = getattr(import_module(module), name)
         except (ImportError, AttributeError, ValueError) as error:

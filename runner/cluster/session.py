@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from dask.system import CPU_COUNT
-from distributed import Client
+from distributed import Client, performance_report
+from tornado.ioloop import IOLoop
 
 from daskflow.config import get_settings
 from daskflow.errors import ClusterError, DaskflowError, UsageError
@@ -27,11 +28,11 @@ from daskflow.runner.cluster import foreign
 from daskflow.runner.cluster.local import start_processes, start_threads, temporary_folder_parent
 from daskflow.runner.cluster.loop import LoopThread
 from daskflow.runner.cluster.providers import DaskTaskRunner, LocalTaskRunner, TaskRunner
+from daskflow.runner.cluster.started import CLOSE_TIMEOUT_S, adapt, close_cluster, start_cluster
 
 __all__ = ["Session", "open_session"]
 
-FIRST_WORKER_TIMEOUT_S = 60.0
-_CLOSE_TIMEOUT_S = 15.0
+WORKER_TIMEOUT_S = 60.0
 
 _logger = logging.getLogger(__name__)
 
@@ -68,9 +69,14 @@ class Session:
 
     def __init__(self) -> None:
         self._loop = LoopThread()
-        self._at_close: list[Callable[[], object]] = [self._loop.stop]
         self._closing = threading.Lock()
+        self._at_close: list[Callable[[], object]] = [self._loop.stop]
         atexit.register(self.close)
+
+    @property
+    def loop(self) -> IOLoop:
+        """The event loop of this session, in a thread of its own."""
+        return self._loop.loop
 
     @property
     def topic(self) -> str:
@@ -80,6 +86,20 @@ class Session:
         """Return the threads of each worker that is there now, by address."""
         threads: dict[str, int] = self.client.nthreads()
         return threads
+
+    def wait_for_worker(self, timeout_s: float = WORKER_TIMEOUT_S) -> None:
+        """Return when there is a worker; `ClusterError` when none has come within `timeout_s`."""
+        try:
+            self.client.wait_for_workers(1, timeout_s)
+        except TimeoutError:
+            raise ClusterError(
+                f"No worker has joined {foreign.address_of(self.client)} within {timeout_s:g} s; "
+                "start one (dask worker ADDRESS) or look at why the cluster starts none"
+            ) from None
+
+    def at_close(self, step: Callable[[], object]) -> None:
+        """Have `close` call `step`, before all the steps that were added earlier."""
+        self._at_close.append(step)
 
     def close(self) -> None:
         """End the session, from any thread; a second call waits for the first."""
@@ -103,81 +123,98 @@ def open_session(runner: TaskRunner) -> Session:
     ------
     ClusterError
         When the cluster cannot be started or reached, or does not fit this process.
+    UsageError
+        When the runner's arguments do not fit what they are for.
     """
     session = Session()
     try:
         if isinstance(runner, LocalTaskRunner):
-            _open_local(session, runner)
+            _open_local(session, runner, DaskTaskRunner())
         elif isinstance(runner, DaskTaskRunner):
             _open_dask(session, runner)
         else:
-            raise UsageError(f"{runner!r} needs no session")
-    except DaskflowError:
-        session.close()
-        raise
+            raise UsageError(f"{runner!r} runs tasks in the flow's own thread and has no session")
     except BaseException as error:
         session.close()
-        if not isinstance(error, Exception):
+        if isinstance(error, DaskflowError) or not isinstance(error, Exception):
             raise
         raise ClusterError(f"The Dask cluster for {runner!r} did not start: {error}") from error
     return session
 
 
-def _open_local(session: Session, runner: LocalTaskRunner) -> None:
-    settings = get_settings().runner
-    folder = tempfile.mkdtemp(prefix="daskflow-", dir=temporary_folder_parent())  # mode 0700
-    session._at_close.append(lambda: shutil.rmtree(folder, ignore_errors=True))
-    session.owned = True
-    if runner.kind == "threads":
-        threads = runner.threads_per_worker or CPU_COUNT
-        cluster = start_threads(session._loop.loop, threads=threads, folder=folder)
-        session._at_close.append(lambda: cluster.close(timeout=_CLOSE_TIMEOUT_S))
-        session.in_process = True
-        session.client = _own_client(session, cluster)
-        session.description = f"threads, {_size(1, threads)}"
-        return
-    count = runner.workers or settings.workers or CPU_COUNT
-    threads = runner.threads_per_worker or settings.threads_per_worker
-    flights = Path(folder) / "flights"
-    flights.mkdir(mode=0o700)
-    session.flight_folder = str(flights)
-    cluster, starting = start_processes(
-        session._loop.loop,
-        n_workers=count,
-        threads_per_worker=threads,
-        folder=folder,
-        **runner.worker_options,
-    )
-    session._at_close.append(cluster.kill_leftovers)
-    session._at_close.append(lambda: cluster.close(timeout=_CLOSE_TIMEOUT_S))
-    session.client = _own_client(session, cluster)
-    cluster.wait_for_first_worker(starting, FIRST_WORKER_TIMEOUT_S)
-    session.description = f"processes, {_size(count, threads)}"
-
-
-def _own_client(session: Session, cluster: Any, **client_kwargs: Any) -> Client:
-    client = Client(cluster, set_as_default=False, **client_kwargs)
-    session._at_close.append(lambda: client.close(timeout=_CLOSE_TIMEOUT_S))
-    return client
-
-
 def _open_dask(session: Session, runner: DaskTaskRunner) -> None:
-    session.client = foreign.connect(
-        runner.address or runner.cluster, session._loop.loop, runner.client_kwargs
-    )
+    if runner.address is not None or runner.cluster is not None:
+        _connect(session, runner.address or runner.cluster, runner)
+        _introduce(session)
+    elif local := runner.as_local():
+        _open_local(session, local, runner)
+    else:
+        session.owned = True
+        cluster = start_cluster(runner)
+        session.at_close(lambda: close_cluster(cluster))
+        adapt(cluster, runner.adapt_kwargs)
+        _connect(session, cluster, runner)
+        _introduce(session)
+
+
+def _introduce(session: Session) -> None:
+    """Make sure that a cluster which somebody else configured can run what we send it."""
     client = session.client
-    session._at_close.append(lambda: client.close(timeout=_CLOSE_TIMEOUT_S))
     foreign.check_versions(client)
-    session.loss_budget = foreign.register_loss_budget(client, session.topic)
-    registered, topic = session.loss_budget, session.topic
-    session._at_close.append(lambda: foreign.leave(client, topic, registered=registered))
+    registered = foreign.register_loss_budget(client, session.topic)
+    session.at_close(lambda: foreign.leave(client, session.topic, registered=registered))
+    session.loss_budget = registered
     address = foreign.address_of(client)
     session.in_process = address.startswith("inproc://")
-    session.description = address
+    session.description = f"{address}, {_count(len(session.nthreads()), 'worker')}"
 
 
-def _size(workers: int, threads: int) -> str:
-    return (
-        f"{workers} worker{'s' if workers != 1 else ''} × "
-        f"{threads} thread{'s' if threads != 1 else ''}"
-    )
+def _open_local(session: Session, local: LocalTaskRunner, runner: DaskTaskRunner) -> None:
+    folder = tempfile.mkdtemp(prefix="daskflow-", dir=temporary_folder_parent())  # mode 0700
+    session.at_close(lambda: shutil.rmtree(folder, ignore_errors=True))
+    session.owned = True
+    settings = get_settings().runner
+    if local.kind == "threads":
+        count, threads = 1, local.threads_per_worker or CPU_COUNT
+        session.in_process = True
+        cluster = start_threads(session.loop, threads=threads, folder=folder)
+    else:
+        count = local.workers or settings.workers or CPU_COUNT
+        threads = local.threads_per_worker or settings.threads_per_worker
+        flights = Path(folder) / "flights"
+        flights.mkdir(mode=0o700)
+        session.flight_folder = str(flights)
+        cluster = start_processes(
+            session.loop, count, threads_per_worker=threads, folder=folder, **local.worker_options
+        )
+    workers = "adaptive workers" if runner.adapt_kwargs else _count(count, "worker")
+    session.description = f"{local.kind}, {workers} × {_count(threads, 'thread')}"
+    session.at_close(cluster.kill_leftovers)
+    session.at_close(lambda: close_cluster(cluster))
+    if runner.adapt_kwargs:
+        adapt(cluster, runner.adapt_kwargs)
+        _connect(session, cluster, runner)
+    else:
+        starting = cluster.start_workers(count)
+        _connect(session, cluster, runner)
+        cluster.wait_for_first_worker(starting, WORKER_TIMEOUT_S)
+
+
+def _connect(session: Session, target: Any, runner: DaskTaskRunner) -> None:
+    client = foreign.connect(target, session.loop, runner.client_kwargs)
+    session.client = client
+    session.at_close(lambda: client.close(timeout=CLOSE_TIMEOUT_S))
+    if runner.performance_report_path is not None:
+        report = performance_report(str(runner.performance_report_path))
+        with client.as_current():
+            report.__enter__()
+        session.at_close(lambda: _write(report, client))
+
+
+def _write(report: performance_report, client: Client) -> None:
+    with client.as_current():
+        report.__exit__(None, None, None)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

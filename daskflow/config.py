@@ -71,7 +71,7 @@ def _upper(value: object) -> object:
 
 
 def _known_runner(value: str) -> str:
-    if value not in ("processes", "threads", "sync") and "://" not in value:
+    if value not in ("processes", "threads", "sync") and ":" not in value:
         raise ValueError("not a task runner")
     return value
 

@@ -1,0 +1,189 @@
+"""Running a flow for the command line: load, run under a progress view, tell how it ended.
+
+stdout belongs to the flow, or with ``--json`` to one object: then what the flow prints goes to
+stderr.  An exception of the flow is told as its traceback; one of daskflow as its message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from daskflow.config import get_settings
+from daskflow.errors import DaskflowError, FlowFailed, NotFoundError, StoreError, TaskError
+from daskflow.runner.cli.exits import ExitCode, exit_code_of_error, exit_code_of_state
+from daskflow.runner.cli.failure import describe_exception
+from daskflow.runner.cli.output import print_json, styled
+from daskflow.runner.cli.progress import PlainView, ProgressView, wants_live_view, watch
+from daskflow.runner.cli.summary import lost_workers
+from daskflow.runner.cli.target import Target, find_flow, load_module
+from daskflow.runner.cli.text import count_line, one_line, printable
+
+if TYPE_CHECKING:
+    from daskflow.runner.store import RunStore
+    from daskflow.runner.store.rows import FlowRunRow
+
+__all__ = ["Ending", "choose_exit_code", "launch"]
+
+
+class Ending(NamedTuple):
+    """How a flow run ended, for the last line and for ``--json``."""
+
+    id: str | None  # None where nothing is recorded
+    name: str | None
+    ref: str | None  # the shortest thing that names this run and no other
+    state: str
+    message: str | None
+    counts: dict[str, int]
+    lost_workers: int
+    duration_s: float
+
+
+def launch(
+    target: Target,
+    parameters: Mapping[str, Any],
+    *,
+    task_runner: str | None,
+    name: str | None,
+    as_json: bool,
+) -> ExitCode:
+    """Run the flow of `target` and return the exit code of how it ended.
+
+    Raises
+    ------
+    DaskflowError
+        The flow was never started: wrong settings, no such file or flow, wrong parameters.
+    """
+    get_settings()  # what does not fit is said before any code of the user runs
+    with ExitStack() as around:
+        if as_json:
+            around.enter_context(redirect_stdout(sys.stderr))
+        around.enter_context(_terminated_like_interrupted())
+        try:
+            module = load_module(target)
+        except DaskflowError:
+            raise
+        except Exception as raised:
+            click.echo(describe_exception(raised), err=True)
+            return ExitCode.FAILED
+        state, error, ending = _run(module, target, parameters, task_runner, name)
+    _tell(ending, error)
+    if as_json:
+        shown = ending._asdict()
+        del shown["ref"]
+        print_json(shown)
+    return choose_exit_code(state, error)
+
+
+def choose_exit_code(state: str, error: BaseException | None) -> ExitCode:
+    """Return the exit code for a flow that ended in `state` and raised `error`, if it did.
+
+    The state decides; a failure says more where daskflow itself raised: a store or a cluster
+    that cannot be reached is not the flow's fault.
+    """
+    code = exit_code_of_state(state)
+    if code is ExitCode.FAILED and isinstance(error, DaskflowError):
+        return exit_code_of_error(error)
+    return code
+
+
+def _run(
+    module: ModuleType,
+    target: Target,
+    parameters: Mapping[str, Any],
+    task_runner: str | None,
+    name: str | None,
+) -> tuple[str, BaseException | None, Ending]:
+    # the engine: only a run needs it, and the module just loaded has it loaded already
+    from daskflow import Flow
+
+    flow = find_flow(module, target, Flow)
+    options = {"task_runner": task_runner, "flow_run_name": name}
+    flow = flow.with_options(**{k: v for k, v in options.items() if v is not None})
+    began, began_unix = time.monotonic(), time.time()
+    with watch(_view()):
+        state = flow(**parameters, return_state=True)
+        if inspect.iscoroutine(state):
+            state = asyncio.run(state)
+    took = time.monotonic() - began
+    error = None if state.is_completed() else state.error
+    return state.name, error, _ending(flow.name, state, began_unix, took)
+
+
+def _view() -> ProgressView:
+    if wants_live_view(sys.stderr):
+        # rich: for a terminal only
+        from rich.console import Console
+
+        # loads rich as well
+        from daskflow.runner.cli.live import LiveView
+
+        return LiveView(Console(stderr=True))
+    return PlainView(sys.stderr)
+
+
+def _ending(flow_name: str, state: Any, began_unix: float, took: float) -> Ending:
+    blank = Ending(None, None, None, state.name, state.message, {}, 0, round(took, 3))
+    if not get_settings().store.record:
+        return blank
+    # the store: after the run, so that a flow never waits for its import
+    from daskflow.runner.cli.record import opened_store
+
+    try:
+        with opened_store() as store:
+            runs = store.flow_runs(flow=flow_name, limit=1000)
+            mine = [r for r in runs if r.pid == os.getpid() and r.created_at >= began_unix - 1]
+            mine = [r for r in mine if r.parent_flow_run_id is None]
+            if not mine:
+                return blank
+            run = mine[0]
+            return blank._replace(
+                id=run.flow_run_id,
+                name=run.name,
+                ref=_ref(store, run),
+                counts=store.counts(run.flow_run_id),
+                lost_workers=len(lost_workers(store.events(run.flow_run_id))),
+            )
+    except (StoreError, NotFoundError):
+        return blank  # the engine has warned already; the flow's outcome stands
+
+
+def _tell(ending: Ending, error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, FlowFailed | TaskError):
+        click.echo(describe_exception(error), err=True)
+    if exit_code_of_state(ending.state) is not ExitCode.COMPLETED:
+        who = printable(ending.name or "flow run")
+        message = one_line(ending.message or "", 300)
+        click.echo(f"{who} {styled(ending.state)}{': ' if message else ''}{message}", err=True)
+        if ending.ref:
+            click.echo(f"look closer: daskflow runs logs {ending.ref}", err=True)
+    line = count_line(ending.counts, lost_workers=ending.lost_workers, seconds=ending.duration_s)
+    click.echo(line, err=True)
+
+
+def _ref(store: RunStore, run: FlowRunRow) -> str:
+    with suppress(NotFoundError):  # several runs of one name
+        store.find_flow_run(run.name)
+        return shlex.quote(run.name)
+    return run.flow_run_id[:12]
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM end the flow as Ctrl-C does, so that its cluster is stopped with it."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

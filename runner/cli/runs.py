@@ -1,0 +1,114 @@
+"""`daskflow runs …`: look at recorded flow runs."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from pathlib import Path
+
+import click
+
+from daskflow.config import get_settings
+from daskflow.runner.cli.output import json_option, print_json, print_table
+from daskflow.runner.cli.record import opened_store, read_logs
+from daskflow.runner.cli.show import print_page, read_page, table_of_runs
+from daskflow.runner.cli.summary import flow_run_as_dict
+from daskflow.runner.core.states import STATES
+
+__all__ = ["runs"]
+
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_run_argument = click.argument("ref", metavar="RUN")
+
+
+@click.group()
+def runs() -> None:
+    """Look at recorded flow runs.
+
+    RUN is an id, a unique beginning of one, a name, or @last.
+    """
+
+
+@runs.command("ls")
+@click.option("--state", type=click.Choice(STATES, case_sensitive=False), help="Only this state.")
+@click.option("--flow", help="Only runs of the flow of this name.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="At most so many."
+)
+@json_option
+def ls(state: str | None, flow: str | None, limit: int, as_json: bool) -> None:
+    """List flow runs, newest first."""
+    now = time.time()
+    with opened_store() as store:
+        found = store.flow_runs(state=state, flow=flow, limit=limit)
+    if as_json:
+        for run in found:
+            print_json(flow_run_as_dict(run, now))
+    elif found:
+        print_table(*table_of_runs(found, now))
+    else:
+        click.echo(f"no flow runs to list in {get_settings().store.url}", err=True)
+
+
+@runs.command("show")
+@_run_argument
+@json_option
+def show(ref: str, as_json: bool) -> None:
+    """Show a flow run: states, stages, retries, losses, errors, subflows, environment."""
+    with opened_store() as store:
+        page = read_page(store, ref)
+    if as_json:
+        print_json(page.as_dict())
+    else:
+        print_page(page)
+
+
+@runs.command("logs")
+@_run_argument
+@click.option("--task", help="Only this task, or this task run (its name, number or id).")
+@click.option(
+    "--level",
+    type=click.Choice(_LEVELS, case_sensitive=False),
+    default="DEBUG",
+    show_default=True,
+    help="Only lines at least as severe.",
+)
+@click.option("--search", help="Only lines that hold this text.")
+@click.option("-n", "--tail", type=click.IntRange(min=0), help="Only so many of the last lines.")
+@json_option
+def logs(
+    ref: str, task: str | None, level: str, search: str | None, tail: int | None, as_json: bool
+) -> None:
+    """Print the logs of a flow run, in the order in which they arrived."""
+    at_least = logging.getLevelNamesMapping()[level]
+    with opened_store() as store:
+        run = store.find_flow_run(ref)
+        lines = read_logs(
+            store, run.flow_run_id, task=task, level=at_least, search=search, tail=tail
+        )
+        for line in lines:
+            if as_json:
+                print_json(line.as_dict())
+            else:
+                click.echo(line.as_text())
+
+
+@runs.command("report")
+@_run_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="The file to write.",
+)
+def report(ref: str, output: Path) -> None:
+    """Write a flow run as one self-contained HTML file."""
+    # By name: the pages are built on the runner, so the runner may not import them.
+    dashboards = importlib.import_module("daskflow.dashboards.report")
+    with opened_store() as store:
+        run = store.find_flow_run(ref)
+        dashboards.write_report(store, run.flow_run_id, output)
+    click.echo(str(output))

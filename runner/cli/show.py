@@ -1,0 +1,180 @@
+"""`daskflow runs show`: one flow run on one page, and the same as one JSON object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import click
+
+from daskflow.runner.cli.output import print_table, styled
+from daskflow.runner.cli.summary import (
+    ErrorGroup,
+    StageSummary,
+    flow_run_as_dict,
+    group_errors,
+    lost_workers,
+    run_names,
+    summarize_stages,
+)
+from daskflow.runner.cli.text import clock, count_line, duration, one_line, printable
+from daskflow.runner.store import RunStore
+from daskflow.runner.store.rows import EventRow, FlowRunRow
+
+__all__ = ["RunPage", "print_page", "read_page"]
+
+_SHOWN = 10  # causes and losses on the page; --json has them all
+
+
+class RunPage(NamedTuple):
+    """Everything that `runs show` says about a flow run."""
+
+    run: FlowRunRow
+    now: float
+    counts: dict[str, int]
+    stages: list[StageSummary]
+    errors: list[ErrorGroup]
+    losses: list[EventRow]
+    subflows: list[FlowRunRow]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the page for ``--json``."""
+        return {
+            "flow_run": flow_run_as_dict(self.run, self.now),
+            "counts": self.counts,
+            "retries": sum(stage.retries for stage in self.stages),
+            "stages": [stage._asdict() for stage in self.stages],
+            "errors": [group._asdict() for group in self.errors],
+            "lost_workers": [loss._asdict() for loss in self.losses],
+            "subflows": [flow_run_as_dict(child, self.now) for child in self.subflows],
+        }
+
+
+def read_page(store: RunStore, ref: str) -> RunPage:
+    """Read the page of the flow run that `ref` means."""
+    run = store.find_flow_run(ref)
+    tasks, task_runs = store.tasks(run.flow_run_id), store.task_runs(run.flow_run_id)
+    return RunPage(
+        run=run,
+        now=time.time(),
+        counts=store.counts(run.flow_run_id),
+        stages=summarize_stages(tasks, task_runs),
+        errors=group_errors(task_runs, run_names(tasks, task_runs)),
+        losses=lost_workers(store.events(run.flow_run_id)),
+        subflows=store.children(run.flow_run_id),
+    )
+
+
+def print_page(page: RunPage) -> None:
+    """Print the page; sections that have nothing to say are left out."""
+    run = page.run
+    head = flow_run_as_dict(run, page.now)
+    click.echo(f"{click.style(printable(run.name), bold=True)}  {styled(run.state)}")
+    for label, text in _facts(page, head):
+        click.echo(f"{label:<12} {text}")
+    _print_stages(page.stages)
+    _print_problems(page)
+    if page.subflows:
+        click.echo("\nSUBFLOWS")
+        print_table(*table_of_runs(page.subflows, page.now))
+    if isinstance(head["environment"], dict) and head["environment"]:
+        click.echo("\nENVIRONMENT")
+        for key, value in head["environment"].items():
+            click.echo(f"{printable(str(key)):<12} {one_line(_plain(value), 200)}")
+
+
+def _facts(page: RunPage, head: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    run = page.run
+    yield "id", run.flow_run_id
+    version = f" (version {run.flow_version})" if run.flow_version else ""
+    yield "flow", printable(f"{run.flow_name}{version}")
+    if run.message:
+        yield "message", one_line(run.message, 300)
+    yield "started", f"{clock(run.started_at)} on {printable(run.host)}, pid {run.pid}"
+    yield "took", duration(head["duration_s"])
+    if run.attempt > 1:
+        yield "attempt", str(run.attempt)
+    yield "task runner", printable(run.task_runner)
+    if run.entrypoint:
+        yield "entrypoint", printable(run.entrypoint)
+    if head["parameters"]:
+        yield "parameters", one_line(_pairs(head["parameters"]), 300)
+    if head["tags"]:
+        yield "tags", one_line(_plain(head["tags"]), 300)
+    if run.parent_flow_run_id:
+        yield "called by", f"{run.parent_flow_run_id}-{run.parent_task_run}"
+    yield "task runs", count_line(page.counts, lost_workers=len(page.losses))
+
+
+def _print_stages(stages: list[StageSummary]) -> None:
+    if not stages:
+        return
+    click.echo("\nSTAGES")
+    header = ("task", "total", "completed", "cached", "failed", "other", "retries", "lost")
+    rows = []
+    for stage in stages:
+        completed, cached = stage.states.get("Completed", 0), stage.states.get("Cached", 0)
+        failed = sum(stage.states.get(s, 0) for s in ("Failed", "TimedOut", "Crashed"))
+        figures = (
+            stage.total,
+            completed,
+            cached,
+            failed,
+            stage.total - completed - cached - failed,
+        )
+        counts = (f"{n:,}" if n else "-" for n in (*figures, stage.retries, stage.crashes))
+        times = (duration(s) for s in (stage.p50_s, stage.p95_s, stage.max_s))
+        rows.append((one_line(stage.task, 40), *counts, *times))
+    print_table((*header, "p50", "p95", "max"), rows)
+
+
+def _print_problems(page: RunPage) -> None:
+    if page.errors:
+        click.echo("\nERRORS")
+        for group in page.errors[:_SHOWN]:
+            more = " …" if group.size > len(group.task_runs) else ""
+            click.echo(f"{group.size:,} × {styled(group.state)}  {group.message}")
+            click.echo(f"    {one_line(', '.join(group.task_runs), 200)}{more}")
+        if len(page.errors) > _SHOWN:
+            click.echo(f"… and {len(page.errors) - _SHOWN} more causes, see --json")
+    if page.losses:
+        click.echo("\nLOST WORKERS")
+        for loss in page.losses[:_SHOWN]:
+            said = one_line(_pairs(loss.payload), 200)
+            click.echo(f"{clock(loss.at, with_date=False)} {printable(loss.resource)}  {said}")
+        if len(page.losses) > _SHOWN:
+            click.echo(f"… and {len(page.losses) - _SHOWN} more, see --json")
+
+
+def table_of_runs(
+    runs: list[FlowRunRow], now: float
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the header and the rows of a table of flow runs."""
+    header = ("name", "flow", "state", "started", "took", "id")
+    rows: list[tuple[str, ...]] = []
+    for run in runs:
+        taken = flow_run_as_dict(run, now)["duration_s"]
+        rows.append(
+            (
+                one_line(run.name, 40),
+                one_line(run.flow_name, 30),
+                run.state,
+                clock(run.started_at),
+                duration(taken),
+                run.flow_run_id[:12],
+            )
+        )
+    return header, rows
+
+
+def _pairs(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={_plain(item)}" for key, item in value.items())
+    return _plain(value)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value)

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -27,10 +26,11 @@ from daskflow.runner.cli.failure import describe_exception
 from daskflow.runner.cli.output import print_json, styled
 from daskflow.runner.cli.progress import PlainView, ProgressView, wants_live_view, watch
 from daskflow.runner.cli.summary import lost_workers
-from daskflow.runner.cli.target import Target, find_flow, load_module
+from daskflow.runner.cli.target import Target, calls_held_back, find_flow, load_module
 from daskflow.runner.cli.text import count_line, one_line, printable
 
 if TYPE_CHECKING:
+    from daskflow import Flow
     from daskflow.runner.store import RunStore
     from daskflow.runner.store.rows import FlowRunRow
 
@@ -65,19 +65,24 @@ def launch(
     DaskflowError
         The flow was never started: wrong settings, no such file or flow, wrong parameters.
     """
+    # the engine: only a run needs it, and the script is about to load it anyway
+    from daskflow import Flow
+
     get_settings()  # what does not fit is said before any code of the user runs
     with ExitStack() as around:
         if as_json:
             around.enter_context(redirect_stdout(sys.stderr))
         around.enter_context(_terminated_like_interrupted())
         try:
-            module = load_module(target)
+            with calls_held_back(Flow, _tell_held_back):
+                module = load_module(target)
         except DaskflowError:
             raise
         except Exception as raised:
             click.echo(describe_exception(raised), err=True)
             return ExitCode.FAILED
-        state, error, ending = _run(module, target, parameters, task_runner, name)
+        flow = find_flow(module, target, Flow)
+        state, error, ending = _run(flow, parameters, task_runner, name)
     _tell(ending, error)
     if as_json:
         shown = ending._asdict()
@@ -99,16 +104,11 @@ def choose_exit_code(state: str, error: BaseException | None) -> ExitCode:
 
 
 def _run(
-    module: ModuleType,
-    target: Target,
+    flow: Flow[..., Any],
     parameters: Mapping[str, Any],
     task_runner: str | None,
     name: str | None,
 ) -> tuple[str, BaseException | None, Ending]:
-    # the engine: only a run needs it, and the module just loaded has it loaded already
-    from daskflow import Flow
-
-    flow = find_flow(module, target, Flow)
     options = {"task_runner": task_runner, "flow_run_name": name}
     flow = flow.with_options(**{k: v for k, v in options.items() if v is not None})
     began, began_unix = time.monotonic(), time.time()
@@ -157,6 +157,14 @@ def _ending(flow_name: str, state: Any, began_unix: float, took: float) -> Endin
             )
     except (StoreError, NotFoundError):
         return blank  # the engine has warned already; the flow's outcome stands
+
+
+def _tell_held_back(flow_name: str) -> None:
+    click.echo(
+        f"flow {printable(flow_name)!r} is called by its script; not run by that call, but by "
+        "`daskflow run`, with the parameters given to it",
+        err=True,
+    )
 
 
 def _tell(ending: Ending, error: BaseException | None) -> None:

@@ -3,7 +3,8 @@
 A script is loaded as `python FILE` would.  The one difference is the module's name: its file's
 stem, not ``__main__``, and it is registered in `sys.modules` with its folder first on `sys.path`,
 so that its functions can be found by reference and its ``if __name__ == "__main__"`` part does
-not run.
+not run.  A script needs no such part: a flow that it calls at its top level is held back while it
+loads, since the command runs the flow itself, with the parameters of the command line.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from daskflow.errors import NotFoundError, UsageError
 
-__all__ = ["Target", "find_flow", "load_module", "parse_target"]
+__all__ = ["Target", "calls_held_back", "find_flow", "load_module", "parse_target"]
 
 FlowT = TypeVar("FlowT")
 
@@ -99,6 +102,21 @@ def _first_on_path(folder: Path) -> None:
 def _nearby(path: Path) -> str:
     found = sorted(p.name for p in path.parent.glob("*.py")) if path.parent.is_dir() else []
     return f"; {str(path.parent)!r} has {', '.join(found[:10])}" if found else ""
+
+
+@contextmanager
+def calls_held_back(kind: type[Any], tell: Callable[[str], object]) -> Iterator[None]:
+    """Let calls of a flow do nothing but `tell` its name, while the block runs."""
+    original = kind.__call__
+
+    def held_back(flow: Any, *_: object, **__: object) -> None:
+        tell(flow.name)
+
+    kind.__call__ = held_back
+    try:
+        yield
+    finally:
+        kind.__call__ = original
 
 
 def find_flow(module: ModuleType, target: Target, kind: type[FlowT]) -> FlowT:

@@ -169,11 +169,16 @@ def _connect(path: Path, patience_s: float, *, immutable: bool = False) -> sqlit
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
     """Return the schema version, 0 for an empty database; refuse what this code cannot read."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application == 0 and version == 0:
-        if connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None:
-            return 0
+    if connection.in_transaction:
+        application, version, tables = _header(connection)
+    else:
+        connection.execute("BEGIN")  # one moment for all: another process may be migrating
+        try:
+            application, version, tables = _header(connection)
+        finally:
+            connection.execute("ROLLBACK")
+    if (application, version, tables) == (0, 0, 0):
+        return 0
     if application != _APPLICATION_ID:
         raise StoreError(f"{str(path)!r} is a SQLite database, but not a run store of daskflow")
     newest = load_migrations("sqlite")[-1].version
@@ -182,7 +187,15 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
             f"the run store {str(path)!r} has schema {version}, this daskflow knows up to "
             f"{newest}; upgrade daskflow or name another store in DASKFLOW_STORE__URL"
         )
-    return int(version)
+    return version
+
+
+def _header(connection: sqlite3.Connection) -> tuple[int, int, int]:
+    """Return whose file it is, its schema version and how many tables it has."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (tables,) = connection.execute(load_statements("sqlite", "read")["table_count"]).fetchone()
+    return application, version, tables
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, deadline: float) -> None:

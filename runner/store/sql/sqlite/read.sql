@@ -1,6 +1,9 @@
 -- Statements of the readers; columns stand in the order of the row types in rows.py.
 -- A flow run without a state is only reserved: its own row has not arrived yet.
 
+-- name: table_count
+SELECT count(*) FROM sqlite_master
+
 -- name: flow_runs
 SELECT
     flow_run_id, name, flow_name, flow_version, state, message, parameters, tags,

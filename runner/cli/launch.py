@@ -65,10 +65,10 @@ def launch(
     DaskflowError
         The flow was never started: wrong settings, no such file or flow, wrong parameters.
     """
+    get_settings()  # what does not fit is said before any code of the user runs
     # the engine: only a run needs it, and the script is about to load it anyway
     from daskflow import Flow
 
-    get_settings()  # what does not fit is said before any code of the user runs
     with ExitStack() as around:
         if as_json:
             around.enter_context(redirect_stdout(sys.stderr))

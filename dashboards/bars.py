@@ -19,6 +19,8 @@ from daskflow.dashboards.kinds import PROBLEM_FROM
 __all__ = ["MAX_BARS", "Bars", "Spans", "level_of_detail"]
 
 MAX_BARS = 6_000
+_PROBLEM_PIXELS = 3  # what a problem is wide at least, so that it is seen
+_FINEST = 2  # buckets a pixel at first, so that there is something to zoom into
 _SHRINK = 0.75  # of the number of buckets, from one try to the next
 
 
@@ -67,24 +69,31 @@ def level_of_detail(
         Every span is counted in exactly one bar, and where a problem starts the bar drawn last
         is a problem.
     """
-    count = len(spans.lane)
     length_s = max(length_s, 1e-9)
+    bars = _fitting(spans, length_s, pixels, max_bars)
+    pixel = length_s / pixels
+    least = np.where(bars.kind >= PROBLEM_FROM, _PROBLEM_PIXELS * pixel, pixel)
+    bars = bars._replace(right=np.maximum(bars.right, bars.left + least))
+    order = np.lexsort((bars.left, bars.kind))
+    return Bars._make(column[order] for column in bars)
+
+
+def _fitting(spans: Spans, length_s: float, pixels: int, max_bars: int) -> Bars:
+    """The finest bars that are not too many."""
+    count = len(spans.lane)
     if count <= max_bars:
-        width = np.full(count, length_s / pixels)
-        right = np.maximum(spans.end, spans.start + width)
-        ones = np.ones(count, np.int64)
-        bars = Bars(spans.lane, spans.start, right, spans.task, spans.kind, spans.run, ones)
-        return _by_severity(bars)
+        return Bars(*spans, members=np.ones(count, np.int64))
     lanes = int(spans.lane.max()) + 1
     if lanes > max_bars:
         raise ValueError(f"{lanes} lanes do not fit into {max_bars} bars; fold lanes first")
-    buckets = pixels
-    while buckets * lanes > max_bars:
+    certain = max_bars // lanes  # buckets a lane that fit whatever is drawn
+    buckets = max(pixels * _FINEST, certain)
+    while buckets >= certain:
         bars = _merge(spans, length_s, buckets)
         if len(bars.lane) <= max_bars:
-            return _by_severity(bars)
+            return bars
         buckets = int(buckets * _SHRINK)
-    return _by_severity(_paint(spans, length_s, max(1, max_bars // lanes)))
+    return _paint(spans, length_s, certain)
 
 
 def _merge(spans: Spans, length_s: float, buckets: int) -> Bars:
@@ -137,11 +146,6 @@ def _take(spans: Spans, which: npt.NDArray[np.bool_]) -> Spans:
 
 def _concat(first: Bars, second: Bars) -> Bars:
     return Bars._make(np.concatenate(pair) for pair in zip(first, second, strict=True))
-
-
-def _by_severity(bars: Bars) -> Bars:
-    order = np.lexsort((bars.left, bars.kind))
-    return Bars._make(column[order] for column in bars)
 
 
 def _buckets_won(spans: Spans, length_s: float, buckets: int) -> Bars:

@@ -40,7 +40,13 @@ class Lanes:
 
 
 def assign_lanes(
-    worker: Ints, start: Floats, end: Floats, *, workers: int, max_lanes: int = MAX_LANES
+    worker: Ints,
+    start: Floats,
+    end: Floats,
+    *,
+    workers: int,
+    slack_s: float = 0.0,
+    max_lanes: int = MAX_LANES,
 ) -> Lanes:
     """Give each span a line such that spans of a line do not overlap, where there is room.
 
@@ -51,6 +57,8 @@ def assign_lanes(
     start, end : Floats
     workers : int
         Number of workers; each gets a line at least, as long as there are enough.
+    slack_s : float, default 0.0
+        An overlap that is not longer does not count: too small to be seen, or rounding.
     max_lanes : int, default 96
 
     Returns
@@ -63,7 +71,7 @@ def assign_lanes(
         fold = np.arange(workers) * max_lanes // workers
         return Lanes(fold[worker], max_lanes, tuple(fold.tolist()))
     most = min(_LANES_OF_A_WORKER, max_lanes // workers)
-    sublane, used = _first_fit(worker, start, end, workers, most)
+    sublane, used = _first_fit(worker, start, end - slack_s, workers, most)
     first = np.concatenate(([0], np.cumsum(used)[:-1])).astype(np.int64)
     return Lanes(first[worker] + sublane, int(used.sum()), tuple(first.tolist()))
 

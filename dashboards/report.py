@@ -76,7 +76,7 @@ def render_report(store: RunStore, flow_run_id: str) -> str:
         "address": wording.short_address,
         "printable": wording.printable,
     }
-    environment.globals["count_of"] = wording.count_of
+    environment.globals |= {"count_of": wording.count_of, "rate": wording.rate}
     style = _style()
     bokeh_js = _bokeh_js() if page["timeline"] is not None else ""
     early_js = (_HERE / "static" / "early.js").read_text("utf-8")

@@ -28,6 +28,7 @@ from bokeh.models import (
     TimedeltaTickFormatter,
     WheelZoomTool,
 )
+from bokeh.models.renderers import DataRenderer
 from bokeh.plotting import figure
 from bokeh.transform import linear_cmap
 
@@ -109,7 +110,13 @@ def _spans(columns: RunColumns, attempts: Sequence[Attempt], began: float) -> tu
     at = np.flatnonzero(columns.worker >= 0)
     start = np.clip(columns.start[at], 0.0, columns.length_s)
     end = np.clip(columns.end[at], start, columns.length_s)
-    lanes = assign_lanes(columns.worker[at], start, end, workers=len(columns.workers))
+    lanes = assign_lanes(
+        columns.worker[at],
+        start,
+        end,
+        workers=len(columns.workers),
+        slack_s=columns.length_s / 10_000,
+    )
     runs = Spans(lanes.lane, start, end, columns.task[at], columns.kind[at], at)
     place = {number: position for position, number in enumerate(columns.number.tolist())}
     known = {address: position for position, address in enumerate(columns.workers)}
@@ -176,22 +183,24 @@ def _lanes(columns: RunColumns, bars: Bars, lanes: Lanes, x_range: Range1d) -> f
     }  # fmt: skip
     # One source a kind: BokehJS makes a pattern for each bar where the hatch is a column, which
     # costs seconds; one pattern for all bars of a renderer costs nothing.
+    drawn: list[DataRenderer] = []
     for code in np.unique(bars.kind).tolist():
         kind, source = KINDS[code], _source(columns, bars, bars.kind == code)
         if code < PROBLEM_FROM:
-            plot.hbar(fill_color=by_task, source=source, name="by-task", **place)
-        plot.hbar(
+            drawn.append(plot.hbar(fill_color=by_task, source=source, name="by-task", **place))
+        hatched = plot.hbar(
             fill_color=kind.color, hatch_pattern=kind.hatch, hatch_color="#ffffff",
             hatch_alpha=0.6, hatch_scale=7, hatch_weight=1.2, source=source,
             name="problem" if code >= PROBLEM_FROM else "by-state",
             visible=code >= PROBLEM_FROM, **place,
         )  # fmt: skip
+        drawn.append(hatched)
     pan, wheel = PanTool(dimensions="width"), WheelZoomTool(dimensions="width")
     wheel.modifiers = {"ctrl": True}  # so that the wheel alone scrolls the page
     hover = HoverTool(
         point_policy="follow_mouse",
         tooltips=[("", "@name"), ("", "@what"), ("", "@when"), ("", "@where")],
-        renderers=list(plot.renderers),
+        renderers=drawn,
     )
     plot.add_tools(pan, wheel, BoxZoomTool(dimensions="width"), ResetTool(), hover)
     plot.toolbar.active_scroll, plot.toolbar.active_drag = wheel, pan

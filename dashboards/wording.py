@@ -15,6 +15,7 @@ __all__ = [
     "day_and_time",
     "duration",
     "printable",
+    "rate",
     "short_address",
     "size",
 ]
@@ -49,6 +50,18 @@ def size(size_bytes: float | None) -> str:
             return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} PB"
+
+
+def rate(number: int, seconds: float) -> str:
+    """``461 per second``, ``8.7 per minute``, ``3 per hour``; empty where there is none."""
+    if not number or seconds <= 0:
+        return ""
+    per_second = number / seconds
+    unit, length_s = ("hour", 3600)
+    if per_second >= 1 / 60:
+        unit, length_s = ("second", 1) if per_second >= 1 else ("minute", 60)
+    value = per_second * length_s
+    return f"{value:,.0f} per {unit}" if value >= 10 else f"{value:.1f} per {unit}"
 
 
 def count_of(number: int, one: str, many: str | None = None) -> str:

@@ -1,0 +1,102 @@
+"""CPU seconds of this process and all its descendants, by what spent them.
+
+CPU time survives a noisy machine where wall time does not.  A `LocalCluster` keeps its scheduler
+on the event loop thread of this process, so "loop" is scheduler and Dask client together, and
+"driver" is everything else here: the flow, the engine, the store writer.  A process that ended
+between two samples takes its share with it: clusters must outlive what is measured.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from contextlib import suppress
+from typing import NamedTuple
+
+import psutil
+
+__all__ = ["CpuSeconds", "Meter"]
+
+_LOOP_THREADS = ("IO loop", "daskflow Dask loop")  # threads that run Dask's event loops
+_THREAD_CLOCK = 6  # the kernel's clock ids: (~id << 3) | 2 for a process, | 4 for a thread
+_PROCESS_CLOCK = 2
+_QUIET_S = 0.05
+_QUIET_SHARE = 0.1  # of one CPU: heartbeats of an idle cluster stay below
+
+
+class CpuSeconds(NamedTuple):
+    """CPU seconds by process; the sum is the whole tree."""
+
+    driver: float
+    loop: float
+    workers: float
+    rest: float
+
+    @property
+    def total(self) -> float:
+        """Return the CPU seconds of all processes together."""
+        return sum(self)
+
+    def since(self, earlier: CpuSeconds) -> CpuSeconds:
+        """Return what was spent after an earlier sample."""
+        return CpuSeconds(*(max(0.0, now - then) for now, then in zip(self, earlier, strict=True)))
+
+
+class Meter:
+    """Samples the process tree.
+
+    Parameters
+    ----------
+    workers
+        Process ids to count as Dask workers; other descendants are "rest".
+    """
+
+    def __init__(self, workers: Collection[int] = ()) -> None:
+        self._workers = frozenset(workers)
+        self._self = psutil.Process()
+        self._sampling_s = 0.0  # what looking costs is nobody's
+
+    def sample(self) -> CpuSeconds:
+        """Return the CPU seconds spent so far."""
+        began = time.thread_time()
+        loop, driver = _loop_seconds(), time.process_time()
+        spent = {True: 0.0, False: 0.0}
+        for child in self._self.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it ended while we looked
+                spent[child.pid in self._workers] += _process_seconds(child)
+        driver -= loop + self._sampling_s
+        self._sampling_s += time.thread_time() - began
+        return CpuSeconds(driver, loop, spent[True], spent[False])
+
+    def settled(self, *, within_s: float = 5.0) -> CpuSeconds:
+        """Wait until the tree is idle and return the sample at that moment.
+
+        What is still being done when the last result is there (keys released, rows written) is part
+        of the cost of whoever ran last, and must not fall to whoever runs next.
+        """
+        deadline = time.monotonic() + within_s
+        before = self.sample()
+        while True:
+            time.sleep(_QUIET_S)
+            now = self.sample()
+            if now.total - before.total < _QUIET_SHARE * _QUIET_S or time.monotonic() > deadline:
+                return now
+            before = now
+
+
+def _process_seconds(process: psutil.Process) -> float:
+    try:  # nanoseconds where the kernel has a clock per process, 10 ms ticks elsewhere
+        return time.clock_gettime((~process.pid << 3) | _PROCESS_CLOCK)
+    except OSError:
+        times = process.cpu_times()
+        return float(times.user + times.system)
+
+
+def _loop_seconds() -> float:
+    spent = 0.0
+    for thread in threading.enumerate():
+        if thread.name.startswith(_LOOP_THREADS) and thread.native_id is not None:
+            with suppress(OSError):  # it ended, or there is no such clock: counted as driver
+                spent += time.clock_gettime((~thread.native_id << 3) | _THREAD_CLOCK)
+    return spent

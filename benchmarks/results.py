@@ -1,0 +1,92 @@
+"""From measurements to one summary per case; pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from benchmarks.cpu import CpuSeconds
+from benchmarks.measurement import Measurement
+from benchmarks.stats import Spread, paired_ratios, summarise
+
+__all__ = ["CaseSummary", "ContenderSummary", "summaries"]
+
+
+@dataclass(frozen=True)
+class ContenderSummary:
+    """One contender of a case over all rounds.
+
+    Parameters
+    ----------
+    wall_s
+        From first submit to last result.
+    speedup, cpu_saving
+        How many times less wall time and CPU it took than the control of the same round.
+    cpu_s_per_run
+        Median CPU seconds of the process tree per task run, by process.
+    """
+
+    name: str
+    wall_s: Spread
+    speedup: Spread
+    cpu_saving: Spread
+    cpu_s_per_run: CpuSeconds
+
+
+@dataclass(frozen=True)
+class CaseSummary:
+    """All contenders of one case; the first is the control, the second the subject."""
+
+    case: str
+    size: int
+    runs: int
+    contenders: tuple[ContenderSummary, ...]
+
+    @property
+    def control(self) -> ContenderSummary:
+        """What ratios refer to."""
+        return self.contenders[0]
+
+    @property
+    def subject(self) -> ContenderSummary | None:
+        """What budgets look at; none where only the control ran."""
+        return self.contenders[1] if len(self.contenders) > 1 else None
+
+
+def summaries(measurements: Iterable[Measurement]) -> list[CaseSummary]:
+    """Summarise measurements by case, both in the order in which they were first measured.
+
+    A case's first round begins with its control, so first come, control.  Every contender of a
+    case has one measurement per round.
+    """
+    cases: dict[str, dict[str, list[Measurement]]] = {}
+    for measurement in measurements:
+        contenders = cases.setdefault(measurement.case, {})
+        contenders.setdefault(measurement.contender, []).append(measurement)
+    return [_case_summary(list(contenders.values())) for contenders in cases.values()]
+
+
+def _case_summary(contenders: Sequence[Sequence[Measurement]]) -> CaseSummary:
+    control = contenders[0]
+    return CaseSummary(
+        control[0].case,
+        control[0].size,
+        control[0].runs,
+        tuple(_contender_summary(control, own) for own in contenders),
+    )
+
+
+def _contender_summary(
+    control: Sequence[Measurement], own: Sequence[Measurement]
+) -> ContenderSummary:
+    wall = [m.wall_s for m in own]
+    cpu = [m.cpu.total for m in own]
+    parts = zip(*(m.cpu for m in own), strict=True)
+    return ContenderSummary(
+        own[0].contender,
+        summarise(wall),
+        summarise(paired_ratios([m.wall_s for m in control], wall)),
+        summarise(paired_ratios([m.cpu.total for m in control], cpu)),
+        CpuSeconds(*(statistics.median(part) / own[0].runs for part in parts)),
+    )

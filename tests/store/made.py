@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+from daskflow.runner.store.batch import Batch, Change
 from daskflow.runner.store.rows import (
     EventRow,
     FlowRunRow,
@@ -12,8 +15,9 @@ from daskflow.runner.store.rows import (
     TaskRunRow,
     TransitionRow,
 )
+from daskflow.runner.store.sqlite import SqliteWriter
 
-__all__ = ["RUN", "event", "flow_run", "log", "task", "task_run", "transition"]
+__all__ = ["RUN", "commit", "event", "flow_run", "log", "task", "task_run", "transition"]
 
 RUN = "5e" * 16
 
@@ -86,3 +90,9 @@ def transition(state: str, at: float, attempt: int = 1, number: int | None = 0) 
 
 def event(name: str = "daskflow.worker.lost", **payload: Any) -> EventRow:
     return EventRow(103.75, name, "tcp://127.0.0.1:4001", None, payload)
+
+
+def commit(path: Path, *changes: Change) -> None:
+    """Write `changes` to a SQLite store without a thread; a store is made if there is none."""
+    with closing(SqliteWriter(path)) as writer:
+        writer.commit(Batch(changes), patience_s=1.0)

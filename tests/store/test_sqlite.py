@@ -15,10 +15,8 @@ import pytest
 
 from daskflow.errors import StoreError, StoreVersionError
 from daskflow.runner.store import open_store, open_writer, sqlite
-from daskflow.runner.store.batch import Batch
-from daskflow.runner.store.sqlite import SqliteWriter
 from daskflow.runner.store.statements import load_migrations, load_statements, repeated
-from tests.store.made import RUN, flow_run, task_run
+from tests.store.made import RUN, commit, flow_run, task_run
 
 
 @pytest.fixture
@@ -100,7 +98,7 @@ def test_somebody_elses_database_is_neither_read_nor_migrated(path):
     with pytest.raises(StoreError, match="not a run store"):
         open_store(f"sqlite:///{path}")
     with pytest.raises(StoreError, match="not a run store"):
-        SqliteWriter(path).commit(Batch([("flow_run", RUN, [flow_run()])]), patience_s=1.0)
+        commit(path, ("flow_run", RUN, [flow_run()]))
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
     connection.close()
@@ -113,7 +111,7 @@ def test_a_store_of_a_newer_daskflow_is_refused_for_reading_and_writing(written)
     with pytest.raises(StoreVersionError, match=r"schema 99.*upgrade"):
         open_store(f"sqlite:///{written}")
     with pytest.raises(StoreVersionError):
-        SqliteWriter(written).commit(Batch(), patience_s=1.0)
+        commit(written)
 
 
 def test_a_store_that_is_damaged_inside_is_a_store_error(written):
@@ -167,11 +165,10 @@ def test_the_hot_tables_have_no_index_beside_their_key(written):
 def test_a_migration_that_fails_half_way_leaves_the_old_schema(path, monkeypatch):
     migrations = load_migrations("sqlite")
     broken = migrations[-1]._replace(version=2, statements=("CREATE TABLE x (y)", "NOT SQL"))
-    first = Batch([("flow_run", RUN, [flow_run()])])
-    SqliteWriter(path).commit(first, patience_s=1.0)
+    commit(path, ("flow_run", RUN, [flow_run()]))
     monkeypatch.setattr(sqlite, "load_migrations", lambda dialect: (*migrations, broken))
     with pytest.raises(StoreError, match="syntax error"):
-        SqliteWriter(path).commit(Batch(), patience_s=1.0)
+        commit(path)
     monkeypatch.undo()
     with open_store(f"sqlite:///{path}") as store:
         assert store.flow_runs() == [flow_run()]

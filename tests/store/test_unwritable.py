@@ -19,11 +19,10 @@ import pytest
 
 from daskflow.errors import StoreError
 from daskflow.runner.store import open_store, open_writer, outlet
-from daskflow.runner.store.batch import Batch
 from daskflow.runner.store.outlet import Outlet
 from daskflow.runner.store.spool import Spool, claim_spool, read_spool, spool_files
 from daskflow.runner.store.sqlite import SqliteWriter
-from tests.store.made import RUN, event, flow_run, log, task, task_run, transition
+from tests.store.made import RUN, commit, event, flow_run, log, task, task_run, transition
 
 OTHER = "a1" * 16
 
@@ -50,7 +49,7 @@ def url(path: Path) -> str:
 @pytest.fixture
 def locked(path: Path) -> Iterator[sqlite3.Connection]:
     """A store that somebody else holds a write lock on; ``ROLLBACK`` lets go of it."""
-    SqliteWriter(path).commit(Batch(), patience_s=1.0)
+    commit(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         yield connection
@@ -105,7 +104,7 @@ def break_with_a_folder(path: Path) -> None:
 
 
 def break_with_a_newer_schema(path: Path) -> None:
-    SqliteWriter(path).commit(Batch(), patience_s=1.0)
+    commit(path)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 99")
 
@@ -169,11 +168,16 @@ def test_a_lock_that_lasts_is_survived_and_the_spool_read_back_by_a_later_batch(
         assert writer.flush()
     assert len(spool_files(path)) == 1
     locked.execute("ROLLBACK")
-    writer.logs(RUN, [log("free")])
-    assert writer.flush()
+    with caplog.at_level(logging.INFO, logger="daskflow.runner.store"):
+        for message in ("free", "still free"):
+            writer.logs(RUN, [log(message)])
+            assert writer.flush()
+    assert [r.getMessage() for r in caplog.records].count(
+        f"the run record is written to {path} again"
+    ) == 1
     assert spool_files(path) == []
     with open_store(url) as store:
-        expected = [*(f"locked {number}" for number in range(10)), "free"]
+        expected = [*(f"locked {number}" for number in range(10)), "free", "still free"]
         assert [row.message for row in store.logs(RUN)] == expected
     assert writer.close()
     (warning,) = warnings(caplog)
@@ -181,7 +185,8 @@ def test_a_lock_that_lasts_is_survived_and_the_spool_read_back_by_a_later_batch(
 
 
 @pytest.mark.usefixtures("impatient")
-def test_closing_tries_once_more_to_empty_the_spool(path, url, locked):
+def test_closing_tries_once_more_to_empty_the_spool(path, url, locked, monkeypatch):
+    monkeypatch.setattr(outlet, "_FIRST_PAUSE_S", 1000.0)
     writer = open_writer(url)
     writer.flow_run(flow_run())
     assert writer.flush()
@@ -310,7 +315,7 @@ def test_what_is_lost_in_the_end_is_said(path, url, caplog, monkeypatch):
 FULL_DISK = """
 import resource, signal, sys
 from daskflow.runner.store import open_store, open_writer
-from tests.store.made import RUN, log
+from tests.store.made import RUN, commit, log
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 writer = open_writer(sys.argv[1])
 writer.logs(RUN, [log("before")])

@@ -100,13 +100,13 @@ def run_case(case: Case, rounds: int, *, progress: Callable[[str], None]) -> lis
 def _timed(workload: Workload, size: int, surface: Surface, meter: Meter, who: str) -> Timing:
     _run(workload, workload.warm_size, surface, who)
     gc.collect()  # the debris of one contender is not collected at another's cost
-    cpu_before = meter.settled()
+    idle = meter.settled()
     began = time.perf_counter()
     value = workload.shape(surface, size)
-    wall_s = time.perf_counter() - began
-    cpu = meter.settled().since(cpu_before)
+    ended = time.perf_counter()
+    cpu = meter.spent_since(idle, results_at=ended)
     _check(workload, size, value, who)
-    return Timing(wall_s, cpu)
+    return Timing(ended - began, cpu)
 
 
 def _run(workload: Workload, size: int, surface: Surface, who: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from benchmarks import cold, engines, harness
-from benchmarks.cpu import CpuSeconds, Meter
+from benchmarks.cpu import CpuSeconds, Idle, Meter
 from benchmarks.measurement import Timing
 from benchmarks.workloads import WORKLOADS, Surface, Workload
 from daskflow.config import get_settings
@@ -53,8 +54,8 @@ class Eager:
 class StillMeter(Meter):
     """A meter that neither waits nor looks."""
 
-    def settled(self, *, within_s: float = 0.0) -> CpuSeconds:
-        return NOTHING
+    def settled(self, *, within_s: float = 0.0) -> Idle:
+        return Idle(0.0, NOTHING, NOTHING)
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
@@ -200,6 +201,27 @@ def test_meter_does_not_charge_its_own_looking() -> None:
         meter.sample()
     looked_s = time.thread_time() - began
     assert meter.sample().since(before).driver < 0.5 * looked_s
+
+
+def test_work_that_goes_on_after_the_results_is_charged() -> None:
+    meter = Meter()
+    idle = meter.settled()
+    late = threading.Thread(target=_burn, args=(0.4,))
+    late.start()
+    spent = meter.spent_since(idle, results_at=time.perf_counter())
+    late.join()
+    assert spent.total > 0.3
+
+
+def test_heartbeats_of_the_wait_for_quiet_are_not_charged() -> None:
+    beating = CpuSeconds(0.0, 0.0, workers=0.1, rest=0.0)  # a second
+
+    class Beating(Meter):
+        def settled(self, *, within_s: float = 0.0) -> Idle:
+            return Idle(at=12.0, cpu=CpuSeconds(0.0, 0.0, 3.2, 0.0), rate=beating)
+
+    began = Idle(at=5.0, cpu=CpuSeconds(0.0, 0.0, 1.0, 0.0), rate=beating)
+    assert Beating().spent_since(began, results_at=10.0).workers == pytest.approx(2.0)
 
 
 # ---- cold processes

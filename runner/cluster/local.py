@@ -24,6 +24,7 @@ from typing import Any
 
 import dask
 from distributed import Nanny, Scheduler, Security, Worker
+from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
 from distributed.nanny import WorkerProcess
 from distributed.process import AsyncProcess
@@ -39,6 +40,7 @@ __all__ = [
     "LocalNanny",
     "LocalSpecCluster",
     "LocalWorker",
+    "root_cause",
     "start_processes",
     "start_threads",
 ]
@@ -46,6 +48,7 @@ __all__ = [
 WORKER_TTL = "30s"
 NO_WORKERS_TIMEOUT_S = 60.0
 _CLOSE_WORKER_S = 2.0
+_START_AGAIN = 3
 _TCP_TIMEOUT = "15s"  # Dask needs more than 10 s here ("Timeout too low")
 
 _logger = logging.getLogger(__name__)
@@ -71,6 +74,8 @@ class LocalWorker(Worker):
 class _OwnedWorkerProcess(WorkerProcess):
     """distributed's, but what it spawns is a `BareProcess`, also after a restart."""
 
+    _init_msg_interval = 0.01  # distributed looks every 0.05 s whether its worker has started
+
     @property
     def process(self) -> AsyncProcess | None:
         process: AsyncProcess | None = self.__dict__["process"]
@@ -93,6 +98,19 @@ class LocalNanny(Nanny):
         self.silence_logs = logging.ERROR  # in the worker process; here, it would be global
         # Dask leaves these in the environ of the flow process; `env` has them for the worker.
         self.pre_spawn_env = {}
+
+    async def instantiate(self) -> Status:
+        """Start the worker process; again when it is killed while it starts.
+
+        Its first task may kill it before the nanny has heard that it is up, and Dask would
+        give it up for good then.
+        """
+        status = await super().instantiate()
+        for _ in range(_START_AGAIN):
+            if status != Status.stopped or self.status == Status.closing:
+                break
+            status = await super().instantiate()
+        return status
 
     async def close(  # type: ignore[override]  # as in distributed
         self,
@@ -149,7 +167,9 @@ class LocalSpecCluster(SpecCluster):
                 'task_runner="threads"'
             ) from None
         except Exception as error:
-            raise ClusterError(f"The local worker processes did not start: {error}") from error
+            raise ClusterError(
+                f"The local worker processes did not start: {root_cause(error)}"
+            ) from error
 
     def kill_leftovers(self) -> None:
         """SIGKILL worker processes that an orderly end has left alive."""
@@ -218,6 +238,13 @@ def start_threads(loop: IOLoop, *, threads: int, folder: str) -> LocalSpecCluste
         security=security,
         scheduler_sync_interval="60s",
     )
+
+
+def root_cause(error: BaseException) -> str:
+    """Return what an error of Dask's start-up goes back to: it says "failed to start" itself."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {error}"
 
 
 def temporary_folder_parent() -> str | None:

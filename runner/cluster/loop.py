@@ -19,6 +19,8 @@ from tornado.ioloop import IOLoop
 __all__ = ["LoopThread"]
 
 _DASK_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "bokeh")
+# A lost worker is in the record and in the flow's own log, with what was lost.
+_TOLD_BY_DASKFLOW = "Task %s marked as failed because"
 
 
 class LoopThread:
@@ -81,4 +83,6 @@ class _Quiet(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.thread != self._of.ident:
             return True
-        return record.levelno >= logging.ERROR and not self._of.closing
+        if self._of.closing or record.levelno < logging.ERROR:
+            return False
+        return not str(record.msg).startswith(_TOLD_BY_DASKFLOW)

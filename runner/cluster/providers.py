@@ -282,10 +282,11 @@ def _checked_address(address: object) -> str:
             f"The scheduler address {address!r} has the unknown scheme {scheme!r}; "
             f"known are {', '.join(name + '://' for name in _SCHEMES)}"
         )
-    if scheme != "inproc" and not re.search(r"[^:]:\d{1,5}$", rest.rstrip("/")):
+    host = rest.partition("/")[0].strip(":") or "HOST"
+    if scheme != "inproc" and not re.match(r"[^/]*[^/:]:\d{1,5}(/|$)", rest):
         raise UsageError(
-            f"The scheduler address {address!r} has no port; Dask's default one gives "
-            f"{scheme + '://' + rest.rstrip('/:') + ':8786'!r}"
+            f"The scheduler address {address!r} has no host and port; with Dask's default port "
+            f"it is '{scheme}://{host}:8786'"
         )
     return f"{scheme}://{rest.rstrip('/')}" if scheme in ("tcp", "tls", "ucx") else address
 

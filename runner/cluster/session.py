@@ -25,7 +25,12 @@ from tornado.ioloop import IOLoop
 from daskflow.config import get_settings
 from daskflow.errors import ClusterError, DaskflowError, UsageError
 from daskflow.runner.cluster import foreign
-from daskflow.runner.cluster.local import start_processes, start_threads, temporary_folder_parent
+from daskflow.runner.cluster.local import (
+    root_cause,
+    start_processes,
+    start_threads,
+    temporary_folder_parent,
+)
 from daskflow.runner.cluster.loop import LoopThread
 from daskflow.runner.cluster.providers import DaskTaskRunner, LocalTaskRunner, TaskRunner
 from daskflow.runner.cluster.started import CLOSE_TIMEOUT_S, adapt, close_cluster, start_cluster
@@ -138,7 +143,9 @@ def open_session(runner: TaskRunner) -> Session:
         session.close()
         if isinstance(error, DaskflowError) or not isinstance(error, Exception):
             raise
-        raise ClusterError(f"The Dask cluster for {runner!r} did not start: {error}") from error
+        raise ClusterError(
+            f"The Dask cluster for {runner!r} did not start: {root_cause(error)}"
+        ) from error
     return session
 
 

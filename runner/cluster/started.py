@@ -15,7 +15,7 @@ from typing import Any
 from distributed import LocalCluster
 
 from daskflow.errors import ClusterError, UsageError
-from daskflow.runner.cluster.local import LocalNanny, LocalWorker
+from daskflow.runner.cluster.local import LocalNanny, LocalWorker, root_cause
 from daskflow.runner.cluster.providers import DaskTaskRunner, is_cluster
 
 __all__ = ["CLOSE_TIMEOUT_S", "adapt", "close_cluster", "start_cluster"]
@@ -37,7 +37,7 @@ def start_cluster(runner: DaskTaskRunner) -> Any:
     except TypeError as error:
         raise UsageError(f"cluster_kwargs do not fit {name}: {error}") from error
     except Exception as error:
-        raise ClusterError(f"{name} did not start: {error}") from error
+        raise ClusterError(f"{name} did not start: {root_cause(error)}") from error
     if not is_cluster(cluster):
         if inspect.iscoroutine(cluster):
             cluster.close()

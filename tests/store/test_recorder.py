@@ -7,6 +7,7 @@ from threading import Event
 
 import pytest
 
+from daskflow.runner.store import recorder as recorder_module
 from daskflow.runner.store.batch import Change
 from daskflow.runner.store.outlet import BATCH_ROWS
 from daskflow.runner.store.recorder import Recorder
@@ -51,13 +52,23 @@ def put(recorder: Recorder, *messages: str) -> None:
     recorder.put(("logs", RUN, [log(message) for message in messages]))
 
 
-def test_many_calls_leave_in_few_batches_and_in_order(recorder, outlet):
+def test_calls_keep_their_order(recorder, outlet):
     sent = [str(number) for number in range(300)]
     for message in sent:
         put(recorder, message)
     assert recorder.flush(10.0)
     assert outlet.messages() == sent
-    assert len(outlet.batches) <= 10  # one, unless this thread was held up for long
+
+
+def test_the_thread_lingers_for_what_follows_and_a_flush_hurries_it(
+    recorder, outlet, eventually, monkeypatch
+):
+    monkeypatch.setattr(recorder_module, "_LINGER_S", 100.0)
+    put(recorder, "first")
+    eventually(recorder._queue.empty)  # the thread has it
+    put(recorder, "second")
+    assert recorder.flush(10.0)
+    assert [len(batch) for batch in outlet.batches] == [2]
 
 
 def test_a_batch_ends_where_it_is_large_enough(recorder, outlet):

@@ -7,7 +7,6 @@ from threading import Event
 
 import pytest
 
-from daskflow.runner.store import recorder as recorder_module
 from daskflow.runner.store.batch import Change
 from daskflow.runner.store.outlet import BATCH_ROWS
 from daskflow.runner.store.recorder import Recorder
@@ -60,12 +59,18 @@ def test_calls_keep_their_order(recorder, outlet):
     assert outlet.messages() == sent
 
 
-def test_the_thread_lingers_for_what_follows_and_a_flush_hurries_it(
-    recorder, outlet, eventually, monkeypatch
-):
-    monkeypatch.setattr(recorder_module, "_LINGER_S", 100.0)
+def test_the_thread_lingers_for_what_follows_and_a_flush_hurries_it(recorder, outlet):
+    lingering = Event()
+
+    class Hurry(Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            lingering.set()
+            return super().wait(100.0)
+
+    recorder._hurry = Hurry()
     put(recorder, "first")
-    eventually(recorder._queue.empty)  # the thread has it
+    assert lingering.wait(10.0)
     put(recorder, "second")
     assert recorder.flush(10.0)
     assert [len(batch) for batch in outlet.batches] == [2]

@@ -1,1 +1,80 @@
-"""daskflow: Python workflows on a Dask cluster."""
+"""daskflow: Python workflows on a Dask cluster.
+
+Everything is loaded at its first use, so that ``import daskflow`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from daskflow.runner import runtime as runtime
+    from daskflow.runner.cluster.providers import DaskTaskRunner as DaskTaskRunner
+    from daskflow.runner.context import get_run_logger as get_run_logger
+    from daskflow.runner.flows import Flow as Flow
+    from daskflow.runner.flows import flow as flow
+    from daskflow.runner.futures import FutureList as FutureList
+    from daskflow.runner.futures import TaskFuture as TaskFuture
+    from daskflow.runner.futures import allow_failure as allow_failure
+    from daskflow.runner.futures import as_completed as as_completed
+    from daskflow.runner.futures import quote as quote
+    from daskflow.runner.futures import unmapped as unmapped
+    from daskflow.runner.futures import wait as wait
+    from daskflow.runner.state import State as State
+    from daskflow.runner.tasks import Task as Task
+    from daskflow.runner.tasks import exponential_backoff as exponential_backoff
+    from daskflow.runner.tasks import task as task
+
+_HOMES = {
+    "DaskTaskRunner": "daskflow.runner.cluster.providers",
+    "Flow": "daskflow.runner.flows",
+    "FutureList": "daskflow.runner.futures",
+    "State": "daskflow.runner.state",
+    "Task": "daskflow.runner.tasks",
+    "TaskFuture": "daskflow.runner.futures",
+    "allow_failure": "daskflow.runner.futures",
+    "as_completed": "daskflow.runner.futures",
+    "exponential_backoff": "daskflow.runner.tasks",
+    "flow": "daskflow.runner.flows",
+    "get_run_logger": "daskflow.runner.context",
+    "quote": "daskflow.runner.futures",
+    "runtime": "daskflow.runner.runtime",
+    "task": "daskflow.runner.tasks",
+    "unmapped": "daskflow.runner.futures",
+    "wait": "daskflow.runner.futures",
+}
+
+__all__ = [
+    "DaskTaskRunner",
+    "Flow",
+    "FutureList",
+    "State",
+    "Task",
+    "TaskFuture",
+    "allow_failure",
+    "as_completed",
+    "exponential_backoff",
+    "flow",
+    "get_run_logger",
+    "quote",
+    "runtime",
+    "task",
+    "unmapped",
+    "wait",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'daskflow' has no attribute {name!r}")
+    found = import_module(home)
+    if name != "runtime":
+        found = getattr(found, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

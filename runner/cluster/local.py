@@ -22,7 +22,6 @@ from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-import dask
 from distributed import Nanny, Scheduler, Security, Worker
 from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
@@ -245,9 +244,3 @@ def root_cause(error: BaseException) -> str:
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
     return f"{type(error).__name__}: {error}"
-
-
-def temporary_folder_parent() -> str | None:
-    """Return where Dask's configuration wants temporary files, None for the system's place."""
-    parent: str | None = dask.config.get("temporary-directory", None)
-    return parent

@@ -42,6 +42,9 @@ _ALLOWED = (
 class SyncTaskRunner:
     """Run every task in the thread of the flow, without Dask: for debuggers and small tests."""
 
+    in_process = True
+    same_machine = True
+
     def duplicate(self) -> SyncTaskRunner:
         """Return a runner of the same configuration."""
         return SyncTaskRunner()
@@ -67,6 +70,13 @@ class LocalTaskRunner:
     workers: int | None = None
     threads_per_worker: int | None = None
     worker_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    same_machine = True  # its workers import what this process can import
+
+    @property
+    def in_process(self) -> bool:
+        """Whether tasks run in this process, so that nothing has to be pickled."""
+        return self.kind == "threads"
 
     def duplicate(self) -> LocalTaskRunner:
         """Return a runner of the same configuration."""
@@ -148,6 +158,21 @@ class DaskTaskRunner:
     def duplicate(self) -> DaskTaskRunner:
         """Return a runner of the same configuration."""
         return DaskTaskRunner(**self._fields())
+
+    def _local(self) -> LocalTaskRunner | None:
+        connects = self.address is not None or self.cluster is not None
+        return None if connects else self.as_local()
+
+    @property
+    def in_process(self) -> bool:
+        """Whether tasks run in this process, so that nothing has to be pickled."""
+        local = self._local()
+        return local is not None and local.in_process
+
+    @property
+    def same_machine(self) -> bool:
+        """Whether the workers are processes of ours that import what this process can import."""
+        return self._local() is not None
 
     def as_local(self) -> LocalTaskRunner | None:
         """Return what daskflow starts itself, None if a cluster class is needed or named."""

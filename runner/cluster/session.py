@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import atexit
 import logging
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from dask.system import CPU_COUNT
@@ -25,11 +22,11 @@ from tornado.ioloop import IOLoop
 from daskflow.config import get_settings
 from daskflow.errors import ClusterError, DaskflowError, UsageError
 from daskflow.runner.cluster import foreign
+from daskflow.runner.cluster.folders import private_folder
 from daskflow.runner.cluster.local import (
     root_cause,
     start_processes,
     start_threads,
-    temporary_folder_parent,
 )
 from daskflow.runner.cluster.loop import LoopThread
 from daskflow.runner.cluster.providers import DaskTaskRunner, LocalTaskRunner, TaskRunner
@@ -177,22 +174,26 @@ def _introduce(session: Session) -> None:
 
 
 def _open_local(session: Session, local: LocalTaskRunner, runner: DaskTaskRunner) -> None:
-    folder = tempfile.mkdtemp(prefix="daskflow-", dir=temporary_folder_parent())  # mode 0700
-    session.at_close(lambda: shutil.rmtree(folder, ignore_errors=True))
+    folder, remove_folder = private_folder()
+    session.at_close(remove_folder)
     session.owned = True
     settings = get_settings().runner
     if local.kind == "threads":
         count, threads = 1, local.threads_per_worker or CPU_COUNT
         session.in_process = True
-        cluster = start_threads(session.loop, threads=threads, folder=folder)
+        cluster = start_threads(session.loop, threads=threads, folder=str(folder))
     else:
         count = local.workers or settings.workers or CPU_COUNT
         threads = local.threads_per_worker or settings.threads_per_worker
-        flights = Path(folder) / "flights"
+        flights = folder / "flights"
         flights.mkdir(mode=0o700)
         session.flight_folder = str(flights)
         cluster = start_processes(
-            session.loop, count, threads_per_worker=threads, folder=folder, **local.worker_options
+            session.loop,
+            count,
+            threads_per_worker=threads,
+            folder=str(folder),
+            **local.worker_options,
         )
     workers = "adaptive workers" if runner.adapt_kwargs else _count(count, "worker")
     session.description = f"{local.kind}, {workers} × {_count(threads, 'thread')}"

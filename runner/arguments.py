@@ -1,0 +1,228 @@
+"""Arguments of a task run on their way to the driver: snapshots with the futures taken out.
+
+What goes to another process is pickled here, at the call, so a list that the caller changes
+afterwards does not change the task's input, and an argument that cannot be pickled fails at the
+call that brought it.  What stays in this process is handed over live.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from daskflow.errors import UsageError
+from daskflow.runner.cluster.executor.structure import replace_inside
+from daskflow.runner.cluster.executor.values import Slot, bound_value, dumps
+from daskflow.runner.cluster.protocol import PLAIN_TYPES
+from daskflow.runner.core.graph import Run, Scope, Stage
+from daskflow.runner.core.retries import RetryPolicy
+from daskflow.runner.core.states import COMPLETED
+from daskflow.runner.futures import (
+    Collected,
+    TaskFuture,
+    allow_failure,
+    collecting,
+    current_collection,
+    quote,
+)
+
+__all__ = ["Encoded", "Literal", "Literals", "check_call", "encode", "encode_live"]
+
+_LITERAL_BYTES = 65_536  # arguments larger than this are sent once and shared
+_SHORT_TEXT = 4_096
+
+
+class Encoded(NamedTuple):
+    """Arguments as the driver keeps them."""
+
+    payload: Any  # ``(args, kwargs)`` of plain values, or bytes
+    deps: tuple[Run, ...]
+    allowed: frozenset[int] | None
+    taken: int  # the values of the first so many deps go along; the rest is only waited for
+
+
+class Literal:
+    """A large argument: pickled once, sent once, shared by all task runs that take it."""
+
+    __slots__ = ("blob", "future")
+
+    def __init__(self, blob: bytes) -> None:
+        self.blob = blob
+        self.future: Any = None  # of Dask, once it was sent
+
+
+class _LiteralRef:
+    """Stands for a literal while arguments are pickled."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+
+    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
+        return bound_value, (current_collection().slot(self.run),)
+
+
+class Literals:
+    """The large arguments of one flow run, by content, for as long as a run needs them."""
+
+    def __init__(self) -> None:
+        self._stage = Stage(Scope("literals"), "literal", RetryPolicy())
+        self._known: weakref.WeakValueDictionary[bytes, Run] = weakref.WeakValueDictionary()
+        self._numbers = itertools.count(-1, -1)  # never the number of a task run
+
+    def share(self, value: Any, limit: int = _LITERAL_BYTES) -> Any:
+        """Return `value`, or what stands for it when it is large and holds no future."""
+        kind = type(value)
+        if kind in PLAIN_TYPES and not (kind in (str, bytes) and len(value) > limit):
+            return value
+        with collecting() as found:
+            blob = dumps(value)
+        if len(blob) <= limit or found.runs:
+            return value
+        digest = hashlib.blake2b(blob, digest_size=16).digest()
+        run = self._known.get(digest)
+        if run is None:
+            run = self._known[digest] = Run(self._stage, next(self._numbers), None, (), 0.0)
+            run.state = COMPLETED
+            run.value = Literal(blob)
+        return _LiteralRef(run)
+
+
+def encode(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    wait_for: Sequence[TaskFuture[Any]],
+    literals: Literals,
+    task_name: str,
+) -> Encoded:
+    """Snapshot arguments for a worker in another process.
+
+    Raises
+    ------
+    UsageError
+        When an argument cannot be pickled; names it.
+    """
+    if not kwargs and not wait_for:
+        for value in args:
+            kind = type(value)
+            if kind not in PLAIN_TYPES or (
+                kind in (str, bytes) and len(value) > _SHORT_TEXT
+            ):
+                break
+        else:
+            return Encoded((args, kwargs), (), None, 0)
+    found, blob = _pickled(args, kwargs, task_name)
+    if len(blob) > _LITERAL_BYTES:
+        args = tuple(literals.share(value) for value in args)
+        kwargs = {name: literals.share(value) for name, value in kwargs.items()}
+        found, blob = _pickled(args, kwargs, task_name)
+    return _with_waits(blob, found, wait_for)
+
+
+def _pickled(
+    args: tuple[Any, ...], kwargs: dict[str, Any], task_name: str
+) -> tuple[Collected, bytes]:
+    try:
+        with collecting() as found:
+            blob = dumps((args, kwargs))
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(_unpicklable(args, kwargs, task_name, error)) from error
+    return found, blob
+
+
+def _unpicklable(
+    args: tuple[Any, ...], kwargs: dict[str, Any], task_name: str, error: Exception
+) -> str:
+    named = [(f"argument {place}", value) for place, value in enumerate(args)]
+    named += [(f"argument {name!r}", value) for name, value in kwargs.items()]
+    for name, value in named:
+        try:
+            with collecting():
+                dumps(value)
+        except Exception as cause:
+            return (
+                f"{name} of {task_name} cannot be sent to a worker: a "
+                f"{type(value).__qualname__} does not pickle ({cause}); open it inside the task, "
+                'or use task_runner="threads"'
+            )
+    return f"the arguments of {task_name} cannot be pickled together: {error}"
+
+
+def encode_live(
+    args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Sequence[TaskFuture[Any]]
+) -> Encoded:
+    """Take the futures out of arguments that stay in this process, and copy nothing else."""
+    found = Collected()
+
+    def slot(value: Any) -> Any:
+        if isinstance(value, TaskFuture):
+            return Slot(found.slot(value._run))
+        if isinstance(value, allow_failure):
+            inner = value.future
+            if isinstance(inner, (list, tuple)):
+                return [slot(allow_failure(item)) for item in inner]
+            if isinstance(inner, TaskFuture):
+                return Slot(found.slot(inner._run, allowed=True))
+            return inner
+        if isinstance(value, quote):
+            return value.value
+        return value
+
+    payload = (
+        tuple(replace_inside(value, slot) for value in args),
+        {name: replace_inside(value, slot) for name, value in kwargs.items()},
+    )
+    return _with_waits(payload, found, wait_for)
+
+
+def _with_waits(
+    payload: Any, found: Collected, wait_for: Sequence[TaskFuture[Any] | allow_failure]
+) -> Encoded:
+    taken = len(found.runs)
+    for future in _flat(wait_for):
+        allowed = isinstance(future, allow_failure)
+        inner = future.future if isinstance(future, allow_failure) else future
+        if not isinstance(inner, TaskFuture):
+            raise UsageError(
+                f"wait_for takes futures, not {inner!r}; pass what task.submit() and task.map() "
+                "return"
+            )
+        found.slot(inner._run, allowed=allowed)
+    allowed_slots = frozenset(found.allowed) if found.allowed else None
+    return Encoded(payload, tuple(found.runs), allowed_slots, taken)
+
+
+def _flat(futures: Iterable[Any]) -> Iterable[Any]:
+    for future in futures:
+        if isinstance(future, (list, tuple, set)):
+            yield from _flat(future)
+        elif isinstance(future, allow_failure) and isinstance(future.future, (list, tuple)):
+            yield from (allow_failure(item) for item in future.future)
+        else:
+            yield future
+
+
+def check_call(
+    signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any], what: str
+) -> None:
+    """Raise `UsageError` when a call does not fit `signature`.
+
+    Parameters
+    ----------
+    signature : inspect.Signature
+    args, kwargs
+        As in the call.
+    what : str
+        For the message: ``"task clean"``.
+    """
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise UsageError(f"{what}{signature} cannot be called like this: {error}") from None

@@ -1,0 +1,413 @@
+"""Carry the driver's parcels to the workers and their reports back, over Dask.
+
+Runs in the driver's thread; Dask's client thread only drops messages into the driver's inbox.
+A parcel is one Dask key with an acknowledgement for a value: outcomes come as events while it
+runs.  Whatever happens to that key besides finishing tells about the infrastructure, never about
+user code.
+"""
+
+from __future__ import annotations
+
+import pickle
+import uuid
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import dask
+from distributed import Future
+
+from daskflow.runner.arguments import Literal
+from daskflow.runner.cluster.executor.channel import live_orders, receivers
+from daskflow.runner.cluster.executor.errors import load_error
+from daskflow.runner.cluster.executor.recorder import read_flight
+from daskflow.runner.cluster.executor.values import dumps
+from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
+from daskflow.runner.cluster.protocol import (
+    BOUND_ERROR,
+    BOUND_INPUT,
+    BOUND_INPUT_BYTES,
+    BOUND_LIVE,
+    BOUND_LOCAL,
+    BOUND_NOTHING,
+    BOUND_PICKLED,
+    BOUND_PLAIN,
+    ENDED_PROCESS,
+    ENDED_WELL,
+    Code,
+    Item,
+    Order,
+    Report,
+    Told,
+)
+from daskflow.runner.cluster.session import Session
+from daskflow.runner.core.driver import Driver
+from daskflow.runner.core.graph import Outcome, Parcel, Remote, Run
+from daskflow.runner.core.states import SUCCESSFUL
+
+__all__ = ["Dispatch", "KeyLost", "ParcelNews", "RemoteValue", "WorkerNews"]
+
+
+_ALIVE = ("finished", "pending")
+
+
+class KeyLost(Exception):
+    """A value that lived on the cluster is gone."""
+
+
+class RemoteValue(Remote):
+    """A large result that stays on the cluster for as long as this object lives."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: Any) -> None:
+        self.future = future
+
+    def load(self, timeout: float | None) -> Any:
+        """Fetch the value.
+
+        Raises
+        ------
+        KeyLost
+            When the worker that held it is gone.
+        TimeoutError
+        """
+        from distributed import TimeoutError as DaskTimeoutError
+
+        try:
+            return self.future.client.gather(self.future, asynchronous=False)
+        except DaskTimeoutError:
+            raise
+        except Exception as error:  # CancelledError, KeyError, KilledWorker: the version decides
+            raise KeyLost(self.future.key) from error
+
+
+def _data_future(key: str, client: Any) -> Any:
+    """A future of a key that is in memory already; its worker registered it for this client."""
+    state: Any = "memory"  # what Dask calls it, though its annotation says otherwise
+    return Future(key, client, state=state)
+
+
+class WorkerNews(NamedTuple):
+    """A worker came or went."""
+
+    action: str  # "add-worker" or "remove-worker"
+    worker: str
+    expected: bool
+
+
+class ParcelNews(NamedTuple):
+    """What became of a parcel's Dask key without a final report."""
+
+    parcel_id: int
+    status: str  # "lost", "error" or "finished"
+    reason: str
+    worker: str | None
+    exception: BaseException | None
+
+
+def _entry(blob: bytes, inputs: Sequence[Any] = ()) -> int:
+    from daskflow.runner.cluster.executor.parcel import run_parcel
+
+    return run_parcel(blob, inputs)
+
+
+def _live_entry(topic: str, parcel_id: int) -> int:
+    from daskflow.runner.cluster.executor.parcel import run_live_parcel
+
+    return run_live_parcel(topic, parcel_id)
+
+
+# pickled by value, for no module of this name exists: the scheduler needs none of our code
+_entry.__module__ = _live_entry.__module__ = "daskflow_entry"
+
+
+class Dispatch:
+    """Sends parcels to one session's cluster.
+
+    Parameters
+    ----------
+    session : Session
+    on_report : callable
+        Takes a `Report`; called from Dask's client thread or a worker's thread.
+    on_worker : callable
+        Takes a `WorkerNews`; called from Dask's client thread.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        on_report: Callable[[Report], object],
+        on_worker: Callable[[WorkerNews], object],
+    ) -> None:
+        self.session = session
+        self.client = session.client
+        self.topic = session.topic
+        self._token = uuid.uuid4().hex[:8]
+        self._futures: dict[int, Any] = {}
+        self._workers: dict[int, str] = {}  # where a parcel was last heard of
+        self._heard_at: dict[int, float] = {}
+        self._remote: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
+        self._on_report = on_report
+        if session.in_process:
+            receivers[self.topic] = on_report
+        else:
+            self.client.subscribe_topic(self.topic, self._report_event)
+
+        def worker_event(event: tuple[Any, Any]) -> None:
+            message = event[1]
+            if isinstance(message, dict):
+                action = message.get("action")
+                if action in ("add-worker", "remove-worker"):
+                    expected = bool(message.get("expected"))
+                    on_worker(WorkerNews(action, str(message.get("worker")), expected))
+
+        self.client.subscribe_topic("all", worker_event)
+
+    def slots(self) -> int:
+        """Threads on the cluster now."""
+        return sum(self.session.nthreads().values())
+
+    # -- out -----------------------------------------------------------------------------------
+
+    def send(self, parcels: Sequence[Parcel]) -> None:
+        """Send parcels; those that may share a call of the client do."""
+        groups: dict[tuple[Any, bool], list[tuple[Parcel, Any, list[Any]]]] = {}
+        for parcel in parcels:
+            inputs: list[Any] = []
+            order = self._order(parcel, inputs)
+            group = groups.setdefault((parcel.lane.key, bool(inputs)), [])
+            group.append((parcel, order, inputs))
+        for (key, has_inputs), group in groups.items():
+            self._send_group(key, has_inputs, group)
+
+    def _send_group(
+        self, lane: Any, has_inputs: bool, group: list[tuple[Parcel, Order, list[Any]]]
+    ) -> None:
+        keys = [
+            f"{parcel.runs[0].stage.name}-{self._token}-{parcel.id}" for parcel, _, _ in group
+        ]
+        options: dict[str, Any] = {"key": keys, "pure": False}
+        if lane.priority:
+            options["priority"] = lane.priority
+        if lane.resources:
+            options["resources"] = dict(lane.resources)
+        if lane.workers:
+            options["workers"] = list(lane.workers)
+        with dask.annotate(**{LOSS_ANNOTATION: 0}):
+            if self.session.in_process:
+                for parcel, order, _ in group:
+                    live_orders[self.topic, parcel.id] = order
+                futures = self.client.map(
+                    _live_entry,
+                    [self.topic] * len(group),
+                    [parcel.id for parcel, _, _ in group],
+                    **options,
+                )
+            else:
+                blobs = [self._bytes(order) for _, order, _ in group]
+                more = ([inputs for _, _, inputs in group],) if has_inputs else ()
+                futures = self.client.map(_entry, blobs, *more, **options)
+        for (parcel, _, _), future in zip(group, futures, strict=True):
+            self._futures[parcel.id] = future
+
+    def _bytes(self, order: Order) -> bytes:
+        return pickle.dumps(tuple(order), 5)
+
+    def _order(self, parcel: Parcel, inputs: list[Any]) -> Order:
+        codes: list[Code] = []
+        places: dict[int, int] = {}
+        places_of_inputs: dict[str, int] = {}
+        numbers = {run.number for run in parcel.runs} if len(parcel.runs) > 1 else ()
+        items: list[Item] = []
+        kept = self._kept(parcel) if numbers else ()
+        for run in parcel.runs:
+            code = run.stage.code
+            place = places.get(id(code))
+            if place is None:
+                place = places[id(code)] = len(codes)
+                assert isinstance(code, Code)
+                codes.append(code._replace(function=None))
+            bindings: tuple[tuple[int, Any], ...] = ()
+            if run.deps:
+                bindings = tuple(
+                    self._binding(dep, numbers, inputs, places_of_inputs)
+                    if slot < run.taken
+                    else (BOUND_NOTHING, None)
+                    for slot, dep in enumerate(run.deps)
+                )
+            items.append(
+                (
+                    run.number,
+                    run.attempt + 1,
+                    place,
+                    run.index,
+                    run.name,
+                    run.payload,
+                    bindings,
+                    run.number in kept,
+                )
+            )
+        return Order(
+            parcel.id,
+            self.topic,
+            self.client.id,
+            parcel.box_s,
+            codes,
+            items,
+            self.session.flight_folder,
+        )
+
+    def _kept(self, parcel: Parcel) -> set[int]:
+        """Numbers of the runs whose results a later run of the same parcel takes."""
+        inside = set(parcel.runs)
+        return {
+            dep.number for run in parcel.runs for dep in run.deps[: run.taken] if dep in inside
+        }
+
+    def _binding(
+        self,
+        dep: Run,
+        numbers: Any,
+        inputs: list[Any],
+        places: dict[str, int],
+    ) -> tuple[int, Any]:
+        if dep.number in numbers and dep.parcel is not None:
+            return BOUND_LOCAL, dep.number
+        value = dep.value
+        if isinstance(value, Literal):
+            return BOUND_INPUT_BYTES, self._input(self._sent(value), inputs, places)
+        if isinstance(value, RemoteValue):
+            return BOUND_INPUT, self._input(value.future, inputs, places)
+        if dep.state not in SUCCESSFUL:
+            error = dep.error
+            if self.session.in_process:
+                return BOUND_LIVE, error
+            return BOUND_ERROR, dumps(error)
+        tag, data = value
+        return tag, data
+
+    def _input(self, future: Any, inputs: list[Any], places: dict[str, int]) -> int:
+        place = places.get(future.key)
+        if place is None:
+            place = places[future.key] = len(inputs)
+            inputs.append(future)
+        return place
+
+    def _sent(self, literal: Literal) -> Any:
+        """The Dask future of a large argument, sent now if it is not on the cluster."""
+        future = literal.future
+        if future is None or future.status not in _ALIVE:
+            literal.future = future = self.client.scatter(literal.blob, hash=False)
+        return future
+
+    # -- back ----------------------------------------------------------------------------------
+
+    def _report_event(self, event: tuple[Any, Any]) -> None:
+        parcel_id, blob = event[1]
+        del parcel_id
+        self._on_report(Report(*pickle.loads(blob)))
+
+    def outcomes(self, report: Report, parcel: Parcel) -> list[Outcome]:
+        """What a report tells, in the driver's terms."""
+        return [self._outcome(told, parcel) for told in report.told]
+
+    def _outcome(self, told: Told, parcel: Parcel) -> Outcome:
+        number, ended, started_at, run_s, cpu_s, encode_s, tag, value, size = told
+        if ended == ENDED_WELL:
+            held: Any = (tag, value)
+            if tag == BOUND_INPUT:
+                held = RemoteValue(_data_future(value, self.client))
+                if (run := parcel.open.get(number)) is not None:
+                    self._remote[number] = run
+            return Outcome(
+                number, True, started_at, run_s, held, None, False, cpu_s, encode_s, size
+            )
+        error = value
+        if tag == BOUND_ERROR:
+            run = parcel.open.get(number)
+            error = load_error(value, run.task_run_id if run else str(number))
+        return Outcome(
+            number, False, started_at, run_s, None, error, ended == ENDED_PROCESS, cpu_s
+        )
+
+    def heard_of(self, parcel_id: int, worker: str, now: float) -> None:
+        """A report of this parcel came from `worker`."""
+        self._workers[parcel_id] = worker
+        self._heard_at[parcel_id] = now
+
+    def was_heard_of(self, parcel_id: int) -> bool:
+        """Whether a worker has reported on this parcel: then it has started."""
+        return parcel_id in self._workers
+
+    def silent_for(self, parcel_id: int, now: float) -> float:
+        """Seconds since the first look at, or the last report of, this parcel."""
+        return now - self._heard_at.setdefault(parcel_id, now)
+
+    def release(self, parcel_id: int) -> None:
+        """Nothing more is expected of this parcel."""
+        self._futures.pop(parcel_id, None)
+        self._workers.pop(parcel_id, None)
+        self._heard_at.pop(parcel_id, None)
+        if self.session.in_process:
+            live_orders.pop((self.topic, parcel_id), None)
+
+    def look(self) -> list[ParcelNews]:
+        """Parcels whose Dask key has ended; the final report of a finished one came before."""
+        news = []
+        for parcel_id, future in list(self._futures.items()):
+            status = future.status
+            if status == "pending":
+                continue
+            news.append(self._news(parcel_id, future, status))
+        return news
+
+    def _news(self, parcel_id: int, future: Any, status: str) -> ParcelNews:
+        from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
+
+        worker = self._workers.get(parcel_id)
+        if status == "finished":
+            return ParcelNews(parcel_id, "finished", "it ended without a final report", worker, None)
+        if status in ("cancelled", "lost"):
+            return ParcelNews(parcel_id, "lost", f"Dask {status} its key", worker, None)
+        error = future.exception()
+        if isinstance(error, KilledWorker):
+            last = getattr(error.last_worker, "address", None) or worker
+            return ParcelNews(parcel_id, "lost", f"worker {last} died", last, error)
+        if isinstance(error, (NoWorkerError, NoValidWorkerError)):
+            return ParcelNews(parcel_id, "error", f"no worker came: {error}", worker, error)
+        reason = f"{type(error).__name__}: {error}"
+        return ParcelNews(parcel_id, "error", reason, worker, error)
+
+    def lost(self, driver: Driver, parcel: Parcel, news: ParcelNews, now: float) -> None:
+        """Tell the driver of a parcel whose key was lost, with all that is known of the blame."""
+        if news.exception is None:  # its inputs or the scheduler went: nothing of it has run
+            driver.parcel_lost(parcel.id, now, news.reason, executing=(), expected=True)
+            return
+        folder = self.session.flight_folder
+        if folder is None or news.worker is None:
+            driver.parcel_lost(parcel.id, now, news.reason, executing=None)
+            return
+        # a worker that wrote nothing has executed nothing
+        entries = [e for e in read_flight(folder, news.worker) or () if e.parcel_id == parcel.id]
+        executing = {entry.number for entry in entries if entry.number is not None}
+        if any(entry.number is None for entry in entries):
+            executing.update(parcel.open)
+        driver.parcel_lost(parcel.id, now, news.reason, executing=executing)
+
+    def is_lost(self, run: Run) -> bool:
+        """Whether the value of `run` lived on the cluster and does no more."""
+        value = run.value
+        return isinstance(value, RemoteValue) and value.future.status not in _ALIVE
+
+    def lost_values(self) -> list[Run]:
+        """Runs whose results lived on workers that are gone."""
+        return [run for run in list(self._remote.values()) if run.kept and self.is_lost(run)]
+
+    def close(self) -> None:
+        """Let go of everything that this dispatch holds on the cluster."""
+        receivers.pop(self.topic, None)
+        for parcel_id in list(self._futures):
+            self.release(parcel_id)
+        if not self.session.in_process:
+            self.client.unsubscribe_topic(self.topic)

@@ -1,0 +1,79 @@
+"""The way back to the driver: reports, and large results that stay here under a key of their own.
+
+Over Dask, a report is an event on the driver's topic: it reaches the driver while the parcel still
+runs, and always before the parcel's own result.  Inside the flow process it is a plain call.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from daskflow.runner.cluster.protocol import Order, Report
+
+__all__ = ["Channel", "DirectChannel", "TopicChannel", "live_orders", "receivers"]
+
+# Flow process only: who takes the reports of a topic, and the orders that are not pickled.
+receivers: dict[str, Callable[[Report], object]] = {}
+live_orders: dict[tuple[str, int], Order] = {}
+
+
+class Channel(Protocol):
+    """What the executor needs to talk to the driver."""
+
+    worker: str
+    pid: int
+
+    def send(self, report: Report) -> None:
+        """Hand a report over; from any thread, without waiting."""
+
+    @property
+    def keep(self) -> Callable[[str, Any, int], None] | None:
+        """Keeps a large value here under a key that belongs to the driver's client."""
+
+
+class DirectChannel:
+    """For workers that are threads of the flow process."""
+
+    keep = None
+
+    def __init__(self, topic: str, worker: str) -> None:
+        self._receive = receivers[topic]
+        self.worker = worker
+        self.pid = os.getpid()
+
+    def send(self, report: Report) -> None:
+        self._receive(report)
+
+
+class TopicChannel:
+    """For workers in other processes, by events on the scheduler."""
+
+    def __init__(self, worker: Any, topic: str, client_id: str) -> None:
+        self._worker = worker
+        self._topic = topic
+        self._client_id = client_id
+        self.worker: str = worker.address
+        self.pid = os.getpid()
+
+    def send(self, report: Report) -> None:
+        self._worker.log_event(self._topic, (report.parcel_id, pickle.dumps(tuple(report), 5)))
+
+    def keep(self, key: str, value: Any, size: int) -> None:
+        """Register `value` as a key that the driver's client holds, as `Client.scatter` does.
+
+        It has no recipe, so Dask never runs user code again behind the driver's back.
+        """
+        from distributed.utils import sync  # on a worker distributed is loaded already
+
+        worker = self._worker
+
+        async def register() -> None:
+            worker.update_data({key: value})
+            await worker.scheduler.update_data(
+                who_has={key: [worker.address]}, nbytes={key: size}, client=self._client_id
+            )
+
+        sync(worker.loop, register)

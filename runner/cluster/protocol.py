@@ -1,0 +1,97 @@
+"""What driver and workers say to each other, as plain tuples inside pickled bytes.
+
+An `Order` travels to the worker as the one argument of a Dask task; a `Report` comes back on the
+driver's event topic, while the parcel runs and when it ends.  Dask sees bytes only.  No import of
+Dask here, and nothing that a worker should not load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from daskflow.runner.context import FlowInfo, LogLine, TaskInfo
+
+__all__ = [
+    "BOUND_ERROR",
+    "BOUND_INPUT",
+    "BOUND_INPUT_BYTES",
+    "BOUND_LIVE",
+    "BOUND_LOCAL",
+    "BOUND_NOTHING",
+    "BOUND_PICKLED",
+    "BOUND_PLAIN",
+    "ENDED_BADLY",
+    "ENDED_PROCESS",
+    "ENDED_WELL",
+    "INLINE_LIMIT",
+    "PLAIN_TYPES",
+    "Code",
+    "Item",
+    "Order",
+    "Report",
+    "Told",
+]
+
+# Types that are immutable and pickle inside the order itself, without bytes of their own.
+PLAIN_TYPES = frozenset({int, float, bool, str, bytes, complex, type(None)})
+
+# Results up to this many bytes ride with the outcome; larger ones stay on their worker as a key.
+INLINE_LIMIT = 32_768
+
+# How an argument that was a future is bound: (tag, value)
+BOUND_PLAIN = 0  # the value itself, of a plain type
+BOUND_PICKLED = 1  # bytes
+BOUND_INPUT = 2  # position among the Dask inputs of the parcel
+BOUND_LOCAL = 3  # number of a run earlier in this parcel
+BOUND_ERROR = 4  # pickled exception of an input that was allowed to fail
+BOUND_LIVE = 5  # the object itself; workers in the flow process only
+BOUND_NOTHING = 6  # waited for, not handed over
+BOUND_INPUT_BYTES = 7  # position among the Dask inputs, which holds bytes to unpickle
+
+ENDED_WELL = 0
+ENDED_BADLY = 1
+ENDED_PROCESS = 2  # the body raised SystemExit or KeyboardInterrupt
+
+Item = tuple[int, int, int, int, str | None, Any, tuple[tuple[int, Any], ...], bool]
+"""number, attempt, position of its code, index, name, payload, bindings, result kept for later."""
+
+Told = tuple[int, int, float, float, float | None, float | None, int, Any, int | None]
+"""number, how it ended, started_at, run_s, cpu_s, encode_s, how the value is bound, value, bytes."""
+
+
+class Code(NamedTuple):
+    """One task's function, as a parcel carries it."""
+
+    digest: str
+    blob: bytes | None  # None where the executor holds the function already (same process)
+    is_async: bool
+    task: TaskInfo
+    flow: FlowInfo
+    function: Callable[..., Any] | None = None  # for the flow process itself; never sent
+
+
+class Order(NamedTuple):
+    """A parcel, as the worker gets it."""
+
+    parcel_id: int
+    topic: str
+    client_id: str
+    box_s: float | None  # time box; None for no limit
+    codes: list[Code]
+    items: list[Item]
+    flight_folder: str | None
+
+
+class Report(NamedTuple):
+    """What a worker tells of one parcel; several may come, the last one says `final`."""
+
+    parcel_id: int
+    worker: str
+    pid: int
+    told: list[Told]
+    running: list[tuple[int, float]]
+    logs: list[LogLine]
+    handed_back: list[int]
+    final: bool
+    peak_memory: int | None

@@ -1,0 +1,142 @@
+"""A task's function on its way to the workers: by name where they can import it, else by value.
+
+By name keeps module globals (locks, connections, caches) out of the pickle.  By value is for
+functions of ``__main__``, notebooks and closures, and for project modules that a worker on another
+machine does not have: those travel with the function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import inspect
+import os
+import pickle
+import site
+import sys
+import sysconfig
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import cloudpickle
+
+from daskflow.errors import UsageError
+from daskflow.runner.cluster.executor.functions import imported_function
+
+__all__ = ["function_bytes", "source_digest"]
+
+_lock = threading.Lock()
+
+
+class _ByName:
+    """Pickles as an import of a function."""
+
+    def __init__(self, module: str, qualname: str) -> None:
+        self.module, self.qualname = module, qualname
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return imported_function, (self.module, self.qualname)
+
+
+def function_bytes(function: Callable[..., Any], *, same_machine: bool) -> tuple[str, bytes]:
+    """Return ``(digest, bytes)`` of a function for the workers.
+
+    Parameters
+    ----------
+    function : callable
+    same_machine : bool
+        The workers are processes of ours on this machine, with this process's ``sys.path``.
+
+    Raises
+    ------
+    UsageError
+        When the function captures something that cannot be pickled; names it.
+    """
+    if _importable(function) and (same_machine or _installed(sys.modules[function.__module__])):
+        blob = pickle.dumps(_ByName(function.__module__, function.__qualname__), 5)
+        # by name: edits between two runs of one process must not meet the old function
+        return hashlib.sha256(blob + str(id(function)).encode()).hexdigest()[:32], blob
+    modules = [] if same_machine else _project_modules(function)
+    with _lock:
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            blob = cloudpickle.dumps(function, 5)
+        except Exception as error:
+            raise UsageError(_unpicklable(function, error)) from error
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
+    return hashlib.sha256(blob).hexdigest()[:32], blob
+
+
+def _importable(function: Callable[..., Any]) -> bool:
+    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if not module or module == "__main__" or "<" in qualname or module not in sys.modules:
+        return False
+    found: Any = sys.modules[module]
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    if getattr(found, "fn", found) is not function:
+        return False
+    top = module.partition(".")[0]
+    spec = importlib.machinery.PathFinder.find_spec(top)
+    if spec is None:
+        return False
+    loaded = getattr(sys.modules.get(top), "__spec__", None)
+    origin = getattr(sys.modules.get(top), "__file__", None)
+    return spec.origin == origin or (loaded is not None and loaded.origin == spec.origin)
+
+
+def _roots() -> tuple[str, ...]:
+    paths = [*site.getsitepackages(), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
+    return tuple(os.path.realpath(path) + os.sep for path in paths)
+
+
+def _installed(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is None or os.path.realpath(file).startswith(_roots())
+
+
+def _project_modules(function: Callable[..., Any]) -> list[ModuleType]:
+    """Loaded modules beside or below the function's file that are not installed."""
+    try:
+        folder = os.path.dirname(os.path.realpath(inspect.getfile(function))) + os.sep
+    except (TypeError, OSError):
+        return []
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name == "__main__" or not file or not os.path.realpath(file).startswith(folder):
+            continue
+        if not _installed(module) and getattr(module, "__name__", None) == name:
+            found.append(module)
+    return found
+
+
+def _unpicklable(function: Callable[..., Any], error: Exception) -> str:
+    captured = dict(inspect.getclosurevars(function).nonlocals)
+    captured.update(inspect.getclosurevars(function).globals)
+    for name, value in captured.items():
+        try:
+            cloudpickle.dumps(value, 5)
+        except Exception as cause:
+            return (
+                f"task {function.__qualname__!r} uses {name!r}, and a {type(value).__qualname__} "
+                f"does not pickle ({cause}); create it inside the task, or pass plain data"
+            )
+    return f"task {function.__qualname__!r} cannot be sent to a worker: {error}"
+
+
+def source_digest(function: Callable[..., Any]) -> str | None:
+    """Digest of a function's source text, or of its bytecode where there is no source."""
+    try:
+        text = inspect.getsource(function).encode()
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        if code is None:
+            return None
+        text = code.co_code + repr(code.co_consts).encode()
+    return hashlib.sha256(text).hexdigest()[:32]

@@ -1,0 +1,269 @@
+"""The graph of task runs as the driver holds it: stages, runs, edges, parcels.
+
+Plain slotted objects without behaviour beyond their own fields.  A finished run keeps no edge to
+others, so one whose future nobody holds is freed by reference counting alone.  The exception is a
+run whose value is `Remote`: it keeps its payload and inputs, the recipe by which a lost value is
+made again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from daskflow.runner.core.retries import RetryPolicy
+from daskflow.runner.core.states import PENDING
+
+__all__ = ["Estimate", "Lane", "LaneKey", "Outcome", "Parcel", "Remote", "Run", "Scope", "Stage"]
+
+
+class Remote:
+    """Base of values that live on a worker: they can be dropped, and they can be lost."""
+
+    __slots__ = ()
+
+
+class LaneKey(NamedTuple):
+    """What task runs must share to travel in one parcel."""
+
+    priority: int = 0
+    is_async: bool = False
+    resources: tuple[tuple[str, float], ...] = ()
+    workers: tuple[str, ...] = ()
+
+
+class Estimate:
+    """Running estimate of a task's duration in seconds; None until the first outcome."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+    def update(self, mean_s: float) -> None:
+        """Fold in the mean duration of one batch of outcomes; recent batches weigh most."""
+        known = self.seconds
+        self.seconds = mean_s if known is None else 0.5 * known + 0.5 * mean_s
+
+
+class Scope:
+    """One flow run, as far as the driver must know it."""
+
+    __slots__ = ("cancelled", "failed", "flow_run_id", "open", "stages", "submitted", "tag")
+
+    def __init__(self, flow_run_id: str, tag: object = None) -> None:
+        self.flow_run_id = flow_run_id
+        self.tag = tag  # whatever the shell wants to find again
+        self.submitted = 0
+        self.open = 0  # runs without a final state
+        self.stages: list[Stage] = []
+        self.failed: list[Run] = []  # ended badly, in that order
+        self.cancelled = False
+
+
+class Stage:
+    """One task as used in one flow run: what all its task runs share."""
+
+    __slots__ = (
+        "code",
+        "counts",
+        "crashes",
+        "estimate",
+        "lane_key",
+        "name",
+        "next_index",
+        "number",
+        "policy",
+        "probing",
+        "ready",
+        "retried",
+        "retry_if",
+        "scope",
+        "submitted",
+    )
+
+    def __init__(
+        self,
+        scope: Scope,
+        name: str,
+        policy: RetryPolicy,
+        *,
+        lane_key: LaneKey | None = None,
+        estimate: Estimate | None = None,
+        code: object = None,
+        retry_if: Callable[[Run, BaseException], bool] | None = None,
+        number: int | None = None,
+        next_index: Callable[[], int] | None = None,
+    ) -> None:
+        self.scope = scope
+        self.number = len(scope.stages) if number is None else number
+        scope.stages.append(self)
+        self.next_index = next_index or itertools.count().__next__
+        self.name = name
+        self.policy = policy
+        self.lane_key = lane_key or LaneKey()
+        self.estimate = estimate or Estimate()
+        self.code = code  # what the shell sends so that a worker can run it
+        self.retry_if = retry_if
+        self.ready: deque[Run] = deque()
+        self.probing = 0
+        self.submitted = 0
+        self.retried = 0
+        self.crashes = 0
+        self.counts: dict[str, int] = {}  # final runs by state
+
+
+class Run:
+    """One task run."""
+
+    __slots__ = (
+        "__weakref__",
+        "allowed",
+        "attempt",
+        "callbacks",
+        "cause",
+        "children",
+        "cpu_s",
+        "crashes",
+        "created_at",
+        "dependents",
+        "deps",
+        "encode_s",
+        "ended_at",
+        "error",
+        "failures",
+        "held",
+        "index",
+        "kept",
+        "looked_at",
+        "message",
+        "name",
+        "number",
+        "parcel",
+        "parents",
+        "payload",
+        "pid",
+        "redo",
+        "result_bytes",
+        "run_s",
+        "solo",
+        "stage",
+        "started_at",
+        "state",
+        "taken",
+        "value",
+        "waiting",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        stage: Stage,
+        number: int,
+        payload: object,
+        deps: tuple[Run, ...],
+        created_at: float,
+        allowed: frozenset[int] | None = None,
+        taken: int | None = None,
+    ) -> None:
+        self.stage = stage
+        self.number = number
+        self.index = stage.next_index()
+        self.payload = payload
+        self.deps = deps  # by slot, as the payload refers to them
+        self.taken = len(deps) if taken is None else taken  # values of the first so many go along
+        self.allowed = allowed  # slots whose failure is handed on instead of spreading
+        self.created_at = created_at
+        self.waiting = 0
+        self.children: list[Run] | None = None
+        self.state = PENDING
+        self.attempt = 0
+        self.failures = 0
+        self.crashes = 0
+        self.parcel: Parcel | None = None
+        self.parents: tuple[int, ...] | None = None
+        self.value: Any = None
+        self.kept = True  # False once `value` was dropped or lost after the run had succeeded
+        self.redo = False  # executing again, only to get a lost value back
+        self.held = True  # somebody holds the future
+        self.dependents = 0  # runs without a final state that take this one's value
+        self.error: BaseException | None = None
+        self.cause: Run | None = None  # of a run that never ran: the one whose failure spread
+        self.message: str | None = None
+        self.started_at: float | None = None
+        self.ended_at: float | None = None
+        self.run_s: float | None = None
+        self.cpu_s: float | None = None
+        self.encode_s: float | None = None
+        self.worker: str | None = None
+        self.pid: int | None = None
+        self.result_bytes: int | None = None
+        self.solo = False
+        self.looked_at = False
+        self.name: str | None = None
+        self.callbacks: list[Callable[[], object]] | None = None
+
+    @property
+    def task_run_id(self) -> str:
+        """The id that users see."""
+        return f"{self.stage.scope.flow_run_id}-{self.number}"
+
+    @property
+    def label(self) -> str:
+        """The name that users see, for example ``clean-3``."""
+        return self.name or f"{self.stage.name}-{self.index}"
+
+    def __repr__(self) -> str:
+        return (
+            f"<Run {self.label} {self.state} attempt={self.attempt} failures={self.failures} "
+            f"crashes={self.crashes} waiting={self.waiting} parcel={self.parcel}>"
+        )
+
+
+class Parcel:
+    """Task runs that one worker executes in one go."""
+
+    __slots__ = ("box_s", "id", "lane", "open", "probe_of", "runs", "sent_at")
+
+    def __init__(
+        self, parcel_id: int, lane: Lane, runs: list[Run], box_s: float | None, sent_at: float
+    ) -> None:
+        self.id = parcel_id
+        self.lane = lane
+        self.runs = runs  # in an order in which each finds its inputs done
+        self.open = {run.number: run for run in runs}  # no outcome yet, not handed back
+        self.box_s = box_s
+        self.sent_at = sent_at
+        self.probe_of: Stage | None = None
+
+    def __repr__(self) -> str:
+        return f"<Parcel {self.id}: {len(self.open)} of {len(self.runs)} open>"
+
+
+class Lane:
+    """Task runs that may share parcels, with their queues and what is in flight."""
+
+    __slots__ = ("key", "parcels", "ready", "runs")
+
+    def __init__(self, key: LaneKey) -> None:
+        self.key = key
+        self.ready: deque[Stage] = deque()  # stages that have ready runs, taken in turn
+        self.parcels = 0  # in flight
+        self.runs = 0  # in flight
+
+
+class Outcome(NamedTuple):
+    """What a worker tells of one execution of one task run."""
+
+    number: int
+    ok: bool
+    started_at: float
+    run_s: float
+    value: Any  # of the shell's making; the core hands it on
+    error: BaseException | None = None
+    crashed: bool = False  # the body asked its process to end: never again
+    cpu_s: float | None = None
+    encode_s: float | None = None
+    result_bytes: int | None = None

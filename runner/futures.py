@@ -1,0 +1,396 @@
+"""Futures of task runs, and how to wait for several of them.
+
+A future is a handle: the run itself belongs to the driver.  Dropping the last handle lets the
+driver release a large result on the cluster.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+from daskflow.errors import UsageError
+from daskflow.runner.cluster.executor.values import bound_value
+from daskflow.runner.core.graph import Run
+from daskflow.runner.core.states import FINAL, SUCCESSFUL
+from daskflow.runner.state import State
+
+__all__ = [
+    "Collected",
+    "DoneAndNotDone",
+    "FutureList",
+    "FutureOwner",
+    "TaskFuture",
+    "allow_failure",
+    "as_completed",
+    "collecting",
+    "current_collection",
+    "quote",
+    "unmapped",
+    "wait",
+]
+
+R = TypeVar("R")
+
+
+class FutureOwner(Protocol):
+    """What a future asks of whoever runs its task run."""
+
+    def wait_for(self, runs: Sequence[Run], timeout: float | None) -> bool:
+        """Block until all of `runs` are final; False when `timeout` seconds were not enough."""
+
+    def value_of(self, run: Run, timeout: float | None) -> Any:
+        """The result of a run that has succeeded, fetched from where it is."""
+
+    def watch(self, run: Run, callback: Callable[[], object]) -> None:
+        """Call `callback` once `run` is final; at once if it is."""
+
+    def let_go(self, run: Run) -> None:
+        """The future of `run` is gone."""
+
+
+class Collected:
+    """Futures met while arguments are pickled; each gets a slot."""
+
+    __slots__ = ("_known", "allowed", "runs")
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.allowed: set[int] = set()
+        self._known: dict[tuple[Run, bool], int] = {}
+
+    def slot(self, run: Run, *, allowed: bool = False) -> int:
+        """The slot of `run`; plain and allowed use of the same run have one each."""
+        slot = self._known.get((run, allowed))
+        if slot is None:
+            slot = self._known[run, allowed] = len(self.runs)
+            self.runs.append(run)
+            if allowed:
+                self.allowed.add(slot)
+        return slot
+
+
+_collecting = threading.local()
+
+
+class collecting:  # noqa: N801 - used as `with collecting() as found`
+    """While active in this thread, pickling a future notes it and writes its slot."""
+
+    def __enter__(self) -> Collected:
+        self._outer = getattr(_collecting, "now", None)
+        _collecting.now = found = Collected()
+        return found
+
+    def __exit__(self, *exc: object) -> None:
+        _collecting.now = self._outer
+
+
+def current_collection() -> Collected:
+    """What is being collected in this thread.
+
+    Raises
+    ------
+    UsageError
+        When nothing is: a future is being pickled outside of a submission.
+    """
+    found: Collected | None = getattr(_collecting, "now", None)
+    if found is None:
+        raise UsageError(
+            "a future cannot be pickled; hand it to a task as an argument of submit or map, or "
+            "take its value with .result() first"
+        )
+    return found
+
+
+def _note(future: TaskFuture[Any], *, allowed: bool) -> tuple[Callable[[int], Any], tuple[int]]:
+    return bound_value, (current_collection().slot(future._run, allowed=allowed),)
+
+
+class TaskFuture(Generic[R]):
+    """The future of one task run; tasks return it from `submit` and `map`.
+
+    Hand it to another task as an argument, at any depth, to make that task run depend on it.
+    """
+
+    __slots__ = ("__weakref__", "_owner", "_run")
+
+    def __init__(self, run: Run, owner: FutureOwner) -> None:
+        self._run = run
+        self._owner = owner
+
+    @property
+    def task_run_id(self) -> str:
+        """Id of the task run: the flow run's id, a dash, a number."""
+        return self._run.task_run_id
+
+    @property
+    def name(self) -> str:
+        """Name of the task run, for example ``clean-3``."""
+        return self._run.label
+
+    @property
+    def state(self) -> State:
+        """The state now.  Looking at a final one counts as having noticed how the run ended."""
+        run = self._run
+        if run.state in FINAL:
+            _looked_at(run)
+        return State(
+            run.state,
+            run.message,
+            error=run.error if run.state not in SUCCESSFUL else None,
+            load=lambda: self._owner.value_of(run, None),
+        )
+
+    def done(self) -> bool:
+        """Whether the run is final."""
+        return self._run.state in FINAL
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the run is final, for `timeout` seconds at most.
+
+        The state tells whether it is; a run that ended badly is not raised here.
+        """
+        self._owner.wait_for((self._run,), timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
+        """Wait for the run and return what its task returned.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+        raise_on_failure : bool, default True
+            False returns the exception instead of raising it.
+
+        Raises
+        ------
+        TimeoutError
+            When the run is not final after `timeout` seconds; it goes on.
+        BaseException
+            The task's own exception, with its remote traceback as the cause; `TaskCrashed`,
+            `UpstreamFailed` or `TaskCancelled` for a run that no user code ended.
+        """
+        run = self._run
+        if run.state not in FINAL and not self._owner.wait_for((run,), timeout):
+            raise TimeoutError(
+                f"{run.label} is {run.state} after {timeout} s; it goes on, ask again later"
+            )
+        if run.state in SUCCESSFUL:
+            return self._owner.value_of(run, timeout)  # type: ignore[no-any-return]
+        _looked_at(run)
+        assert run.error is not None
+        if raise_on_failure:
+            raise run.error
+        return run.error  # type: ignore[return-value]
+
+    def add_done_callback(self, callback: Callable[[TaskFuture[R]], object]) -> None:
+        """Call `callback` with this future once the run is final; at once if it is.
+
+        It runs in the driver's thread: keep it short, and do not wait in it.
+        """
+        self._owner.watch(self._run, lambda: callback(self))
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> R:
+        import asyncio  # heavy for scripts without async code
+
+        loop = asyncio.get_running_loop()
+        run = self._run
+        if run.state not in FINAL:
+            ended = asyncio.Event()
+
+            def tell() -> None:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(ended.set)
+
+            self._owner.watch(run, tell)
+            await ended.wait()
+        # fetching a large result blocks
+        return await asyncio.to_thread(self.result) if run.result_bytes else self.result()
+
+    def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
+        return _note(self, allowed=False)
+
+    def __del__(self) -> None:
+        run = self._run
+        if run.held:
+            self._owner.let_go(run)
+
+    def __repr__(self) -> str:
+        return f"<TaskFuture {self._run.label} {self._run.state}>"
+
+
+def _looked_at(run: Run) -> None:
+    """Remember that the flow has seen how this run ended, and what made it end so."""
+    run.looked_at = True
+    if run.cause is not None:
+        run.cause.looked_at = True
+
+
+class allow_failure:  # noqa: N801 - Prefect's name
+    """Let the task run even if this future's run ended badly; it then gets the exception.
+
+    Examples
+    --------
+    >>> report.submit(allow_failure(part))  # doctest: +SKIP
+    """
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: Any) -> None:
+        self.future = future
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        future = self.future
+        if isinstance(future, TaskFuture):
+            return _note(future, allowed=True)
+        if isinstance(future, (list, tuple)):  # a FutureList: each of them may fail
+            return list, ([allow_failure(item) for item in future],)
+        return _same, (future,)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+class unmapped:  # noqa: N801 - Prefect's name
+    """Hand this value to every task run of a `map` as it is, though it could be iterated."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class quote:  # noqa: N801 - Prefect's name
+    """Hand this value over without looking for futures inside it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _same, (self.value,)
+
+
+class FutureList(list[TaskFuture[R]]):
+    """The futures of a `map`, in the order of its input."""
+
+    def __reduce__(self) -> Any:  # a task gets a plain list of results
+        return list, (list(self),)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[Any]:
+        """Wait for all and return their results, in order.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds for all of them together.
+        raise_on_failure : bool, default True
+            False puts exceptions in the places of the runs that ended badly.
+
+        Raises
+        ------
+        TimeoutError
+            When they are not all final in time.
+        BaseException
+            Of the first run, in order, that ended badly.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        results = []
+        for future in self:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            results.append(future.result(left, raise_on_failure))
+        return results
+
+    def wait(self, timeout: float | None = None) -> DoneAndNotDone:
+        """Wait until all are final, for `timeout` seconds at most."""
+        return wait(self, timeout)
+
+    @property
+    def ok(self) -> FutureList[R]:
+        """Those that succeeded, after waiting for all."""
+        self.wait()
+        return FutureList(future for future in self if future.state.is_completed())
+
+    @property
+    def failed(self) -> FutureList[R]:
+        """Those that ended badly, after waiting for all."""
+        self.wait()
+        return FutureList(future for future in self if not future.state.is_completed())
+
+
+class DoneAndNotDone(NamedTuple):
+    """What `wait` returns."""
+
+    done: set[TaskFuture[Any]]
+    not_done: set[TaskFuture[Any]]
+
+
+def wait(futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> DoneAndNotDone:
+    """Wait until all `futures` are final, for `timeout` seconds at most.
+
+    Waiting alone does not count as having looked at how a run ended: a flow still fails for runs
+    that failed and whose result or state it never asked for.
+
+    Returns
+    -------
+    DoneAndNotDone
+        Two sets of futures, ``done`` and ``not_done``.
+    """
+    given = list(futures)
+    _check(given, "wait")
+    by_owner: dict[int, list[TaskFuture[Any]]] = {}
+    for future in given:
+        by_owner.setdefault(id(future._owner), []).append(future)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for group in by_owner.values():
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        group[0]._owner.wait_for([future._run for future in group], left)
+    done = {future for future in given if future.done()}
+    return DoneAndNotDone(done, set(given) - done)
+
+
+def as_completed(
+    futures: Iterable[TaskFuture[R]], timeout: float | None = None
+) -> Iterator[TaskFuture[R]]:
+    """Yield futures in the order in which their runs become final.
+
+    Parameters
+    ----------
+    futures : iterable of TaskFuture
+        A generator is consumed before the first one is yielded.
+    timeout : float, optional
+        Seconds for all of them together.
+
+    Raises
+    ------
+    TimeoutError
+        When not all are final in time; those that are were yielded.
+    """
+    given = list(futures)
+    _check(given, "as_completed")
+    ended: queue.SimpleQueue[TaskFuture[R]] = queue.SimpleQueue()
+    for future in given:
+        future.add_done_callback(ended.put)
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for left in range(len(given), 0, -1):
+        try:
+            yield ended.get(timeout=None if deadline is None else deadline - time.monotonic())
+        except (queue.Empty, ValueError):  # ValueError: the deadline has passed
+            raise TimeoutError(f"{left} of {len(given)} futures are not done after {timeout} s") from None
+
+
+def _check(futures: Sequence[Any], caller: str) -> None:
+    for position, future in enumerate(futures):
+        if not isinstance(future, TaskFuture):
+            raise UsageError(
+                f"{caller}() takes futures, but number {position} is {future!r}; pass what "
+                "task.submit() and task.map() return"
+            )

@@ -1,0 +1,245 @@
+"""Task runs in the flow's own process: direct calls of a task, and every run under ``"sync"``.
+
+The same pure driver decides as on a cluster; what executes is a function call.  `steps` says what
+to do next, as effects; one small loop carries them out for sync tasks, one for async ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any, NamedTuple
+
+from daskflow.errors import UsageError
+from daskflow.runner.arguments import Encoded, encode_live
+from daskflow.runner.cluster.executor.values import decode_arguments
+from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
+from daskflow.runner.context import LogLine, TaskRunContext, current_task_run
+from daskflow.runner.core.driver import Driver
+from daskflow.runner.core.graph import Outcome, Run, Scope
+from daskflow.runner.core.states import FINAL, SUCCESSFUL
+from daskflow.runner.logs import show
+from daskflow.runner.outcomes import Outlet, load_value
+
+__all__ = ["InlineShell", "run_inline", "run_inline_async"]
+
+
+class _Execute(NamedTuple):
+    """Effect: call the task's function with these arguments; send back what came of it."""
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    context: TaskRunContext
+
+
+class _Sleep(NamedTuple):
+    """Effect: let this many seconds pass."""
+
+    seconds: float
+
+
+_Effects = Generator[_Execute | _Sleep, tuple[Any, BaseException | None], None]
+
+
+def _steps(run: Run, function: Callable[..., Any], outlet: Outlet) -> _Effects:
+    """What executing `run` here takes, until it is final."""
+    driver = Driver(jitter=random.random)
+    driver.slots = 1
+    driver.submit(run)
+    while True:
+        driver.pack(time.time())
+        send, final, transitions, _ = driver.take()
+        outlet.write(final, transitions)
+        if run.state in FINAL:
+            return
+        if not send:
+            due = driver.next_due()
+            assert due is not None, repr(run)
+            yield _Sleep(max(0.0, due - time.time()))
+            driver.tick(time.time())
+            continue
+        started_at, cpu = time.time(), time.thread_time()
+        try:
+            execute = _prepared(run, function, outlet)
+        except BaseException as error:
+            value, caught = None, error
+        else:
+            value, caught = yield execute
+        outcome = Outcome(
+            run.number,
+            caught is None,
+            started_at,
+            time.time() - started_at,
+            (BOUND_LIVE, value),
+            caught,
+            isinstance(caught, (SystemExit, KeyboardInterrupt)),
+            time.thread_time() - cpu,
+        )
+        driver.outcomes(send[0].id, [outcome], "local", os.getpid())
+        driver.parcel_done(send[0].id)
+
+
+def _prepared(run: Run, function: Callable[..., Any], outlet: Outlet) -> _Execute:
+    values = [
+        load_value(dep.value, None) if dep.state in SUCCESSFUL else dep.error
+        for dep in run.deps[: run.taken]
+    ]
+    args, kwargs = decode_arguments(run.payload, values)
+    code = run.stage.code
+    assert isinstance(code, Code)
+
+    def sink(line: LogLine) -> None:
+        outlet.lines(run.stage.scope, [line], "local")
+        if line.logger == "print":  # other lines went through `logging`, which shows them
+            show(line, run.label)
+
+    context = TaskRunContext(
+        code.flow, code.task, run.number, run.index, run.attempt + 1, sink, run.name
+    )
+    return _Execute(function, args, kwargs, context)
+
+
+def run_inline(run: Run, function: Callable[..., Any], outlet: Outlet) -> None:
+    """Execute a run of a plain function in this thread, until it is final.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After the run was recorded as Crashed.
+    """
+    steps = _steps(run, function, outlet)
+    answer: tuple[Any, BaseException | None] = (None, None)
+    effect: _Execute | _Sleep
+    try:
+        effect = next(steps)
+        while True:
+            if isinstance(effect, _Sleep):
+                time.sleep(effect.seconds)
+                answer = (None, None)
+            else:
+                answer = _call(effect)
+            effect = steps.send(answer)
+    except StopIteration:
+        _raise_interrupt(run)
+
+
+def _call(effect: _Execute) -> tuple[Any, BaseException | None]:
+    token = current_task_run.set(effect.context)
+    try:
+        return effect.function(*effect.args, **effect.kwargs), None
+    except BaseException as error:
+        return None, error
+    finally:
+        current_task_run.reset(token)
+
+
+async def run_inline_async(
+    run: Run, function: Callable[..., Awaitable[Any]], outlet: Outlet
+) -> None:
+    """Execute a run of an async function on the running loop, until it is final."""
+    steps = _steps(run, function, outlet)
+    try:
+        effect = next(steps)
+        while True:
+            if isinstance(effect, _Sleep):
+                await asyncio.sleep(effect.seconds)
+                effect = steps.send((None, None))
+            else:
+                effect = steps.send(await _call_async(effect))
+    except StopIteration:
+        _raise_interrupt(run)
+
+
+async def _call_async(effect: _Execute) -> tuple[Any, BaseException | None]:
+    token = current_task_run.set(effect.context)
+    try:
+        return await effect.function(*effect.args, **effect.kwargs), None
+    except BaseException as error:
+        return None, error
+    finally:
+        current_task_run.reset(token)
+
+
+def _raise_interrupt(run: Run) -> None:
+    """In the flow's own process Ctrl-C and exit are meant for the flow, not for the task."""
+    cause = run.error.__cause__ if run.error is not None else None
+    if isinstance(cause, (KeyboardInterrupt, SystemExit)):
+        run.looked_at = True
+        raise cause
+
+
+class InlineShell:
+    """Stands in for a cluster under ``task_runner="sync"``: a submission executes at once."""
+
+    live = True
+    session = None
+
+    def __init__(self) -> None:
+        self.outlet = Outlet()
+        self.next_number = itertools.count().__next__
+
+    def encode(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Sequence[Any], what: str
+    ) -> Encoded:
+        """Arguments stay as they are; only futures are taken out."""
+        return encode_live(args, kwargs, wait_for)
+
+    def submit(self, run: Run) -> None:
+        """Execute `run` to its end."""
+        code = run.stage.code
+        assert isinstance(code, Code)
+        function = code.function
+        assert function is not None
+        if code.is_async:
+            self._submit_async(run, function)
+        else:
+            run_inline(run, function, self.outlet)
+        for callback in run.callbacks or ():
+            callback()
+        run.callbacks = None
+
+    def _submit_async(self, run: Run, function: Callable[..., Any]) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            asyncio.run(run_inline_async(run, function, self.outlet))
+            return
+        raise UsageError(
+            f"task {run.stage.name!r} is async, and submitting it with task_runner=\"sync\" would "
+            "block the running event loop; await the task directly, or use another task_runner"
+        )
+
+    def wait_for(self, runs: Sequence[Run], timeout: float | None) -> bool:
+        """Everything submitted is final already."""
+        return True
+
+    def wait_until_settled(self, scope: Scope, timeout: float | None = None) -> bool:
+        """Everything submitted is final already."""
+        return True
+
+    def value_of(self, run: Run, timeout: float | None) -> Any:
+        """What the task returned, the object itself."""
+        return load_value(run.value, timeout)
+
+    def watch(self, run: Run, callback: Callable[[], object]) -> None:
+        """Call `callback` at once: the run is final."""
+        if run.state in FINAL:
+            callback()
+        else:
+            run.callbacks = [*(run.callbacks or ()), callback]
+
+    def let_go(self, run: Run) -> None:
+        """Nothing lives elsewhere."""
+        run.held = False
+
+    def cancel(self, scope: Scope) -> None:
+        """Later submissions end as cancelled."""
+        scope.cancelled = True
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -1,0 +1,132 @@
+"""The record of one flow run, as the engine writes it: rows out of runs, handed to the store's writer.
+
+Nothing here waits for the store, and nothing here raises for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from daskflow.runner.context import LogLine
+from daskflow.runner.core.driver import Transition
+from daskflow.runner.core.graph import Run
+from daskflow.runner.store.rows import EventRow, FlowRunRow, LogRow, TaskRow, TransitionRow
+
+__all__ = ["FlowRecord", "RecordWriter"]
+
+
+class RecordWriter(Protocol):
+    """What the record needs of the run store's writer."""
+
+    def flow_run(self, row: FlowRunRow, /) -> None: ...
+    def tasks(self, flow_run_id: str, rows: Sequence[TaskRow], /) -> None: ...
+    def task_runs(self, flow_run_id: str, rows: Sequence[Any], /) -> None: ...
+    def transitions(self, flow_run_id: str, rows: Sequence[TransitionRow], /) -> None: ...
+    def logs(self, flow_run_id: str, rows: Sequence[LogRow], /) -> None: ...
+    def events(self, flow_run_id: str, rows: Sequence[EventRow], /) -> None: ...
+    def flush(self, timeout_s: float = 30.0) -> bool: ...
+    def close(self, timeout_s: float = 30.0) -> Any: ...
+
+
+class FlowRecord:
+    """Writes what happens in one flow run.
+
+    Parameters
+    ----------
+    flow_run_id : str
+    writer : RecordWriter or None
+        None records nothing.
+    """
+
+    def __init__(self, flow_run_id: str, writer: RecordWriter | None) -> None:
+        self.flow_run_id = flow_run_id
+        self.writer = writer
+
+    def flow_run(self, row: FlowRunRow) -> None:
+        """The flow run changed."""
+        if self.writer is not None:
+            self.writer.flow_run(row)
+
+    def task(self, row: TaskRow) -> None:
+        """A task is used for the first time in this flow run."""
+        if self.writer is not None:
+            self.writer.tasks(self.flow_run_id, [row])
+
+    def runs(self, runs: Sequence[Run], peak_memory: int | None = None) -> None:
+        """Task runs changed; their rows are written whole."""
+        if self.writer is not None and runs:
+            self.writer.task_runs(self.flow_run_id, [_row(run, peak_memory) for run in runs])
+
+    def transitions(self, transitions: Sequence[Transition]) -> None:
+        """Changes of state that the rows do not tell by themselves."""
+        if self.writer is not None and transitions:
+            rows = [
+                TransitionRow(each.run.number, each.at, each.state, each.message, each.attempt, each.worker)
+                for each in transitions
+            ]
+            self.writer.transitions(self.flow_run_id, rows)
+
+    def flow_transition(self, at: float, state: str, message: str | None, attempt: int) -> None:
+        """The flow run itself changed its state."""
+        if self.writer is not None:
+            self.writer.transitions(
+                self.flow_run_id, [TransitionRow(None, at, state, message, attempt, None)]
+            )
+
+    def logs(self, lines: Sequence[LogLine], worker: str | None) -> None:
+        """Log lines, in the order in which they were made."""
+        if self.writer is not None and lines:
+            self.writer.logs(self.flow_run_id, [LogRow(*line, worker) for line in lines])
+
+    def event(
+        self, at: float, event: str, resource: str, number: int | None = None, **payload: Any
+    ) -> None:
+        """Something happened around the flow run."""
+        if self.writer is not None:
+            self.writer.events(self.flow_run_id, [EventRow(at, event, resource, number, payload)])
+
+    def flush(self) -> None:
+        """Wait until everything so far is stored, or spooled."""
+        if self.writer is not None:
+            self.writer.flush()
+
+
+def _row(run: Run, peak_memory: int | None) -> tuple[Any, ...]:
+    # a plain tuple in the order of TaskRunRow: this runs once per task run
+    return (
+        run.number,
+        run.stage.number,
+        run.index,
+        run.name,
+        run.state,
+        run.message,
+        run.attempt,
+        run.crashes,
+        run.parents,
+        run.created_at,
+        run.started_at,
+        run.ended_at,
+        run.run_s,
+        run.encode_s,
+        run.cpu_s,
+        run.worker,
+        run.pid,
+        run.result_bytes,
+        peak_memory,
+        None,
+    )
+
+
+def as_json(value: Any) -> str:
+    """JSON for a person to read; what JSON does not know is written as its repr."""
+    return json.dumps(value, default=_short_repr, ensure_ascii=False)
+
+
+def _short_repr(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:  # user code
+        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
+    return text if len(text) <= 500 else text[:499] + "…"

@@ -1,0 +1,99 @@
+"""`runtime.flow_run` and `runtime.task_run`: what the current code may ask about its run.
+
+Every attribute is None outside of a run, so that a function under test needs no flow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from daskflow.runner.context import current_flow_run, current_task_run
+
+__all__ = ["flow_run", "task_run"]
+
+
+class _FlowRun:
+    """The current flow run, as seen from flow code and from task code on any worker."""
+
+    @property
+    def id(self) -> str | None:
+        """Id of the flow run."""
+        task = current_task_run.get()
+        if task is not None:
+            return task.flow.id if task.flow else None
+        flow = current_flow_run.get()
+        return flow.info.id if flow else None
+
+    @property
+    def name(self) -> str | None:
+        """Name of the flow run."""
+        task = current_task_run.get()
+        if task is not None:
+            return task.flow.name if task.flow else None
+        flow = current_flow_run.get()
+        return flow.info.name if flow else None
+
+    @property
+    def flow_name(self) -> str | None:
+        """Name of the flow."""
+        task = current_task_run.get()
+        if task is not None:
+            return task.flow.flow_name if task.flow else None
+        flow = current_flow_run.get()
+        return flow.info.flow_name if flow else None
+
+    @property
+    def attempt(self) -> int | None:
+        """1 for the first attempt of the flow; None on workers."""
+        flow = current_flow_run.get()
+        return flow.attempt if flow else None
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Parameters of the flow run; empty on workers, which get what they are handed."""
+        flow = current_flow_run.get()
+        return dict(flow.parameters) if flow else {}
+
+
+class _TaskRun:
+    """The current task run."""
+
+    @property
+    def id(self) -> str | None:
+        """Id of the task run."""
+        task = current_task_run.get()
+        return task.id if task else None
+
+    @property
+    def name(self) -> str | None:
+        """Name of the task run, for example ``clean-3``."""
+        task = current_task_run.get()
+        return task.name if task else None
+
+    @property
+    def task_name(self) -> str | None:
+        """Name of the task."""
+        task = current_task_run.get()
+        return task.task.name if task else None
+
+    @property
+    def attempt(self) -> int | None:
+        """1 for the first attempt; lost workers count as attempts."""
+        task = current_task_run.get()
+        return task.attempt if task else None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the task."""
+        task = current_task_run.get()
+        return task.task.tags if task else ()
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The same for every attempt of this task run: hand it to services outside."""
+        return self.id
+
+
+flow_run = _FlowRun()
+task_run = _TaskRun()

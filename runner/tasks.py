@@ -1,0 +1,397 @@
+"""`@task`: a function that daskflow can run, retry and record."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from daskflow.errors import UsageError
+from daskflow.runner.arguments import check_call
+from daskflow.runner.context import current_flow_run, current_task_run
+from daskflow.runner.core.graph import Estimate, LaneKey
+from daskflow.runner.core.retries import RetryPolicy, validate_delays
+from daskflow.runner.futures import FutureList, TaskFuture, allow_failure, quote, unmapped
+from daskflow.runner.options import (
+    check_callable,
+    check_count,
+    check_factor,
+    check_function,
+    check_name,
+    check_options,
+    check_resources,
+    check_tags,
+    check_workers,
+)
+
+if TYPE_CHECKING:
+    from daskflow.runner.engine import FlowRun
+
+__all__ = ["Task", "exponential_backoff", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OPTIONS: dict[str, Any] = {
+    "name": None,
+    "description": None,
+    "tags": (),
+    "version": None,
+    "task_run_name": None,
+    "retries": None,
+    "retry_delay_seconds": None,
+    "retry_jitter_factor": 0.0,
+    "retry_condition_fn": None,
+    "crash_retries": None,
+    "log_prints": False,
+    "resources": None,
+    "priority": 0,
+    "workers": None,
+}
+
+
+class Task(Generic[P, R]):
+    """A function under ``@task``.
+
+    Calling it runs it in this process, tracked; `submit` and `map` run it on the flow's cluster.
+
+    Attributes
+    ----------
+    fn : callable
+        The plain function.
+    name : str
+    """
+
+    def __init__(self, fn: Callable[P, R], **options: Any) -> None:
+        check_function(fn, "@task")
+        check_options(options, _OPTIONS, "@task")
+        self.options: dict[str, Any] = {**_OPTIONS, **options}
+        self.fn = fn
+        functools.update_wrapper(self, fn)
+        chosen = self.options
+        default = getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", "lambda")
+        self.name = check_name(chosen["name"] or default, "task name")
+        self.description = chosen["description"] or inspect.getdoc(fn)
+        self.version = chosen["version"]
+        self.tags = check_tags(chosen["tags"])
+        self.log_prints = bool(chosen["log_prints"])
+        self.retry_condition_fn = check_callable("retry_condition_fn", chosen["retry_condition_fn"])
+        self.is_async = inspect.iscoroutinefunction(fn)
+        if isinstance(chosen["priority"], bool) or not isinstance(chosen["priority"], int):
+            raise UsageError(f"priority={chosen['priority']!r} must be a whole number")
+        self.lane = LaneKey(
+            chosen["priority"],
+            self.is_async,
+            check_resources(chosen["resources"]),
+            check_workers(chosen["workers"]),
+        )
+        self.policy = self._policy(0, 0.0, 3)  # checks; the flow run fills in the settings
+        self.estimate = Estimate()
+        self.signature = inspect.signature(fn)
+        self._plain_arity = _plain_arity(self.signature)
+
+    def _policy(self, retries: int, delay_s: float, crash_retries: int) -> RetryPolicy:
+        chosen = self.options
+        if chosen["retries"] is not None:
+            retries = check_count("retries", chosen["retries"])
+        if chosen["crash_retries"] is not None:
+            crash_retries = check_count("crash_retries", chosen["crash_retries"])
+        delays = chosen["retry_delay_seconds"]
+        return RetryPolicy(
+            retries,
+            validate_delays(delay_s if delays is None else delays, retries),
+            check_factor("retry_jitter_factor", chosen["retry_jitter_factor"]),
+            crash_retries,
+        )
+
+    def policy_with(self, retries: int, delay_s: float, crash_retries: int) -> RetryPolicy:
+        """The retry policy, with these defaults for what the task leaves open."""
+        return self._policy(retries, delay_s, crash_retries)
+
+    def run_name(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """The name that `task_run_name` gives a run with these arguments; None for the default."""
+        template = self.options["task_run_name"]
+        if template is None:
+            return None
+        if callable(template):
+            return str(template())
+        bound = self.signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            return str(template).format(**bound.arguments)
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
+            raise UsageError(
+                f"task_run_name={template!r} of {self.name} cannot be filled in: {error!r}; it may "
+                f"use {', '.join(bound.arguments)}"
+            ) from error
+
+    def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise `UsageError` when a call does not fit the function's signature."""
+        arity = self._plain_arity
+        if kwargs or arity is None or not arity[0] <= len(args) <= arity[1]:
+            check_call(self.signature, args, kwargs, f"task {self.name}")
+
+    # -- running -------------------------------------------------------------------------------
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the task in this process and return its result.
+
+        Retries apply; inside a flow the run is recorded.  No cluster is started.  For an async
+        task this returns a coroutine.
+        """
+        return_state = bool(kwargs.pop("return_state", False))
+        from daskflow.runner.direct import call_directly  # the engine: only when something runs
+
+        return call_directly(self, args, kwargs, return_state)  # type: ignore[return-value]
+
+    def submit(
+        self,
+        *args: Any,
+        wait_for: Sequence[TaskFuture[Any] | allow_failure] | None = None,
+        return_state: bool = False,
+        **kwargs: Any,
+    ) -> TaskFuture[R]:
+        """Run the task on the flow's cluster.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            For the function.  Futures, at any depth, are replaced by their results and make the
+            run depend on them.
+        wait_for : sequence of TaskFuture, optional
+            Runs that have to be over first, though their results are not needed.
+        return_state : bool, default False
+            Wait, and return the final `State` instead of a future.
+
+        Returns
+        -------
+        TaskFuture
+
+        Raises
+        ------
+        UsageError
+            Outside of a flow, for arguments that do not fit the signature, and for those that
+            cannot be sent.
+        """
+        flow_run = _flow_run(f"{self.name}.submit()")
+        future: TaskFuture[R] = flow_run.submit(self, args, kwargs, wait_for or ())
+        if return_state:
+            future.wait()
+            return future.state  # type: ignore[return-value]
+        return future
+
+    def map(
+        self,
+        *args: Any,
+        wait_for: Sequence[TaskFuture[Any] | allow_failure] | None = None,
+        return_state: bool = False,
+        **kwargs: Any,
+    ) -> FutureList[R]:
+        """Run the task once per item of its arguments.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Iterables of equal length.  A text, something that cannot be iterated, and whatever
+            is `unmapped`, goes to every run as it is.  A future stands for its result.
+        wait_for, return_state
+            As for `submit`.
+
+        Returns
+        -------
+        FutureList
+            One future per item, in order.
+
+        Raises
+        ------
+        UsageError
+            For iterables of unequal lengths, or when nothing can be iterated.
+        """
+        flow_run = _flow_run(f"{self.name}.map()")
+        futures: FutureList[R] = FutureList(
+            flow_run.submit(self, one_args, one_kwargs, wait_for or ())
+            for one_args, one_kwargs in _calls(self.name, flow_run, args, kwargs)
+        )
+        if return_state:
+            futures.wait()
+            return [future.state for future in futures]  # type: ignore[return-value]
+        return futures
+
+    def with_options(self, **options: Any) -> Task[P, R]:
+        """A copy of this task with other options."""
+        check_options(options, _OPTIONS, f"{self.name}.with_options()")
+        return Task(self.fn, **{**self.options, **options})
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """A task that is a method gets its instance as the first argument."""
+        return self if instance is None else _BoundTask(self, instance)
+
+    def __reduce__(self) -> Any:
+        return _rebuild, (self.fn, self.options)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name}>"
+
+
+class _BoundTask:
+    """A task that is a method, with its instance."""
+
+    def __init__(self, task: Task[Any, Any], instance: Any) -> None:
+        self._task, self._instance = task, instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._task(self._instance, *args, **kwargs)
+
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Task.submit`; the instance travels as an argument."""
+        return self._task.submit(self._instance, *args, **kwargs)
+
+    def map(self, *args: Any, **kwargs: Any) -> Any:
+        """As `Task.map`; the instance goes to every run."""
+        return self._task.map(unmapped(self._instance), *args, **kwargs)
+
+    def with_options(self, **options: Any) -> _BoundTask:
+        """As `Task.with_options`."""
+        return _BoundTask(self._task.with_options(**options), self._instance)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+def _rebuild(fn: Callable[..., Any], options: dict[str, Any]) -> Task[Any, Any]:
+    return Task(fn, **options)
+
+
+def _plain_arity(signature: inspect.Signature) -> tuple[int, int] | None:
+    """Fewest and most positional arguments, where a call without keywords is that simple."""
+    fewest = most = 0
+    for parameter in signature.parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            most += 1
+            fewest += parameter.default is parameter.empty
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            most = 1 << 30
+        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            return None
+    return fewest, most
+
+
+def _flow_run(call: str) -> FlowRun:
+    if current_task_run.get() is not None:
+        raise UsageError(
+            f"{call} was called inside a task; call the task directly here, or submit it from "
+            "the flow"
+        )
+    flow_run = current_flow_run.get()
+    if flow_run is None:
+        raise UsageError(
+            f"{call} was called outside of a flow; call it in a function under @flow, or run the "
+            "task here by calling it directly"
+        )
+    return flow_run  # type: ignore[return-value]
+
+
+def _calls(
+    name: str, flow_run: FlowRun, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """The arguments of each run of a map."""
+    named = [(f"argument {place}", value) for place, value in enumerate(args)]
+    named += [(f"argument {key!r}", value) for key, value in kwargs.items()]
+    columns: list[list[Any] | None] = []
+    constants: list[Any] = []
+    for _, given in named:
+        value = given.result() if isinstance(given, TaskFuture) else given
+        if isinstance(value, allow_failure) and isinstance(value.future, (list, tuple)):
+            value = [allow_failure(item) for item in value.future]
+        mapped = _is_mapped(value)
+        columns.append(list(value) if mapped else None)
+        constants.append(None if mapped else flow_run.constant(_constant(value)))
+    lengths = {what: len(column) for (what, _), column in zip(named, columns, strict=True) if column is not None}
+    if not lengths:
+        raise UsageError(
+            f"{name}.map() got nothing to iterate over; pass at least one list, or use submit()"
+        )
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{what} has {length}" for what, length in lengths.items())
+        raise UsageError(
+            f"{name}.map() got iterables of unequal lengths: {told}; make them equal, or wrap "
+            "what every run should get in unmapped()"
+        )
+    count, split = next(iter(lengths.values())), len(args)
+    keys = list(kwargs)
+    for index in range(count):
+        values = [
+            constant if column is None else column[index]
+            for column, constant in zip(columns, constants, strict=True)
+        ]
+        yield tuple(values[:split]), dict(zip(keys, values[split:], strict=True))
+
+
+def _is_mapped(value: Any) -> bool:
+    if isinstance(value, (unmapped, quote, allow_failure, str, bytes, bytearray)):
+        return False
+    return isinstance(value, Iterable)
+
+
+def _constant(value: Any) -> Any:
+    return value.value if isinstance(value, unmapped) else value
+
+
+def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
+    """Delays for `retry_delay_seconds` that double: factor, 2 × factor, 4 × factor, ….
+
+    Parameters
+    ----------
+    backoff_factor : float
+        Seconds before the first retry.
+    """
+    factor = check_factor("backoff_factor", backoff_factor)
+    return lambda retries: [factor * 2**attempt for attempt in range(max(1, retries))]
+
+
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(fn: None = None, /, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Make a task of a function, plain or async.
+
+    Parameters
+    ----------
+    name, description, version : str, optional
+        Default: the function's name and docstring.
+    tags : iterable of str, optional
+    task_run_name : str or callable, optional
+        Template with the arguments' names, such as ``"extract-{month}"``.
+    retries : int, default 0
+        Further attempts after an exception.
+    retry_delay_seconds : float, list of float, or callable, default 0
+        Seconds before each of them; a callable gets `retries` and returns a list.
+    retry_jitter_factor : float, default 0
+        Delays are stretched by a random factor between 1 and 1 + this.
+    retry_condition_fn : callable, optional
+        ``(task, task_run, state) -> bool``; False gives up.
+    crash_retries : int, default 3
+        Further executions after a worker was lost while executing the run.
+    log_prints : bool, default False
+        Record prints as log lines.
+    resources : dict, optional
+        Dask resources that the worker must have, such as ``{"GPU": 1}``.
+    priority : int, default 0
+        Higher goes first.
+    workers : str or list of str, optional
+        Addresses or names of the workers that may run it.
+
+    Raises
+    ------
+    UsageError
+        For an option that does not exist, a value that cannot be, or something that is no
+        function.
+    """
+    if fn is None:
+        check_options(options, _OPTIONS, "@task")
+        return lambda function: Task(function, **options)
+    return Task(fn, **options)
+
+

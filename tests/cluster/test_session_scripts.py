@@ -139,12 +139,30 @@ def test_ctrl_c_while_workers_start_does_not_break_them(start: Start) -> None:
     assert err == ""
 
 
-def test_workers_of_a_killed_flow_process_exit(start: Start) -> None:
+def test_a_killed_flow_process_leaves_no_worker_and_its_folder_to_the_next(
+    start: Start, tmp_path: Path
+) -> None:
     process = start(OPEN + "print(*session.client.run(os.getpid).values(), flush=True)\ninput()")
     assert process.stdout
     worker = psutil.Process(int(process.stdout.readline()))
     process.kill()
     eventually(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    assert len(os.listdir(tmp_path / "tmp")) == 1
+    script = OPEN + "print(len(os.listdir(os.environ['TMPDIR'])))\nsession.close()\n"
+    out, _ = start(script).communicate(timeout=60)
+    assert out == "1\n"  # its own only
+    assert os.listdir(tmp_path / "tmp") == []
+
+
+def test_a_second_session_spares_the_folder_of_a_living_one(start: Start, tmp_path: Path) -> None:
+    script = OPEN + (
+        "second = open_session(resolve_task_runner('threads'))\n"
+        "print(len(os.listdir(os.environ['TMPDIR'])), os.path.isdir(session.flight_folder))\n"
+        "second.close(), session.close()\n"
+    )
+    out, _ = start(script).communicate(timeout=60)
+    assert out == "2 True\n"
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 def test_processes_of_the_user_still_import_main(start: Start) -> None:

@@ -24,7 +24,7 @@ from daskflow.runner.store.rows import (
     TransitionRow,
 )
 
-__all__ = ["RunStore", "page_of"]
+__all__ = ["ReportSource", "page_of"]
 
 _STAGES, _PROBLEMS, _WORKERS, _CHILDREN = 200, 40, 100, 50
 _WORST_LOGS, _LAST_LOGS = 100, 200
@@ -35,24 +35,31 @@ _FINAL = frozenset(
 )
 
 
-class RunStore(Protocol):
+class ReportSource(Protocol):
     """The part of the run store's reading side that a report needs."""
 
     def find_flow_run(self, ref: str) -> FlowRunRow: ...
     def tasks(self, flow_run_id: str) -> list[TaskRow]: ...
     def task_runs(self, flow_run_id: str) -> list[TaskRunRow]: ...
     def stored_transitions(self, flow_run_id: str) -> list[TransitionRow]: ...
-    def logs(self, flow_run_id: str, *, level: int = 0) -> list[LogRow]: ...
+    def logs(
+        self,
+        flow_run_id: str,
+        *,
+        level: int = 0,
+        after: int | None = None,
+        limit: int | None = None,
+    ) -> list[LogRow]: ...
     def events(self, flow_run_id: str) -> list[EventRow]: ...
     def children(self, flow_run_id: str) -> list[FlowRunRow]: ...
 
 
-def page_of(store: RunStore, flow_run_id: str, *, now: float) -> dict[str, Any]:
+def page_of(store: ReportSource, flow_run_id: str, *, now: float) -> dict[str, Any]:
     """Read one flow run and return what its page shows.
 
     Parameters
     ----------
-    store : RunStore
+    store : ReportSource
     flow_run_id : str
     now : float
         Unix seconds; where the bars of runs under way end.
@@ -138,12 +145,13 @@ def _segments(by_kind: dict[str, int], count: int) -> list[tuple[str, int, float
 
 
 def _logs(
-    store: RunStore, flow_run_id: str, name_of: Any, workers: Sequence[str]
+    store: ReportSource, flow_run_id: str, name_of: Any, workers: Sequence[str]
 ) -> dict[str, Any]:
-    """The last warnings and errors, and the last lines of all."""
+    """The first warnings and errors, since they tell the cause, and the last lines of all."""
     label = {address: worker_label(place, address) for place, address in enumerate(workers)}
-    lines = store.logs(flow_run_id)
-    worst = [row for row in lines if row.level >= 30]
+    lines = _count_of_logs(store, flow_run_id)
+    last = store.logs(flow_run_id, after=max(lines - _LAST_LOGS, 0) - 1, limit=_LAST_LOGS)
+    worst = store.logs(flow_run_id, level=30, limit=_WORST_LOGS + 1)
 
     def shown(row: LogRow) -> tuple[LogRow, str, str, str, str]:
         level = next(name for least, name in _LEVELS if row.level >= least)
@@ -152,8 +160,25 @@ def _logs(
         return row, level, whose, where, clip_text(row.message, 2_000)
 
     return {
-        "worst": [shown(row) for row in worst[-_WORST_LOGS:]],
-        "last": [shown(row) for row in lines[-_LAST_LOGS:]],
-        "log_lines": len(lines),
-        "worst_lines": len(worst),
+        "worst": [shown(row) for row in worst[:_WORST_LOGS]],
+        "worst_more": len(worst) > _WORST_LOGS,
+        "last": [shown(row) for row in last],
+        "log_lines": lines,
     }
+
+
+def _count_of_logs(store: ReportSource, flow_run_id: str) -> int:
+    """Number of log lines, found by halving: a million lines are not read to show the last 200."""
+
+    def lines_follow(sequence: int) -> bool:
+        return bool(store.logs(flow_run_id, after=sequence, limit=1))
+
+    if not lines_follow(-1):
+        return 0
+    low, high = -1, 1_000  # a line follows `low`; none shall follow `high`
+    while lines_follow(high):
+        low, high = high, high * 4
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if lines_follow(middle) else (low, middle)
+    return high + 1

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from daskflow.dashboards import wording
 from daskflow.dashboards.kinds import KINDS
-from daskflow.dashboards.page import RunStore, page_of
+from daskflow.dashboards.page import ReportSource, page_of
 from daskflow.dashboards.timeline import TASK_COLORS
 
 __all__ = ["render_report", "write_report"]
@@ -29,13 +29,13 @@ __all__ = ["render_report", "write_report"]
 _HERE = Path(__file__).parent
 
 
-def write_report(store: RunStore, flow_run_id: str, path: str | Path) -> Path:
+def write_report(store: ReportSource, flow_run_id: str, path: str | Path) -> Path:
     """Write the report of one flow run to `path` and return where it is.
 
     Parameters
     ----------
-    store : RunStore
-        What `runner.store.open_store` returns.
+    store : ReportSource
+        The run store, as `runner.store.open_store` gives it.
     flow_run_id : str
         Id of the flow run; anything else that `store.find_flow_run` understands will do.
     path : str or Path
@@ -58,7 +58,7 @@ def write_report(store: RunStore, flow_run_id: str, path: str | Path) -> Path:
     return target
 
 
-def render_report(store: RunStore, flow_run_id: str) -> str:
+def render_report(store: ReportSource, flow_run_id: str) -> str:
     """Return the report of one flow run as HTML, on the record as it is now."""
     page = page_of(store, flow_run_id, now=time.time())
     environment = Environment(

@@ -15,7 +15,7 @@ from daskflow.dashboards.kinds import CODES, KINDS
 
 __all__ = [
     "SlowRun",
-    "Stage",
+    "StageLine",
     "Totals",
     "WorkerLine",
     "ended_per_second",
@@ -42,7 +42,7 @@ class Totals(NamedTuple):
     busy_s: float
 
 
-class Stage(NamedTuple):
+class StageLine(NamedTuple):
     """One task of the flow with all of its runs."""
 
     position: int
@@ -94,7 +94,7 @@ def totals(columns: RunColumns) -> Totals:
     )
 
 
-def stages(columns: RunColumns) -> list[Stage]:
+def stages(columns: RunColumns) -> list[StageLine]:
     """One line a task, in the order in which the flow first used them."""
     order = np.argsort(columns.task, kind="stable")
     bounds = np.searchsorted(columns.task[order], np.arange(len(columns.task_names) + 1))
@@ -107,7 +107,7 @@ def stages(columns: RunColumns) -> list[Stage]:
         took = took[np.isin(kind, _DONE) & ~np.isnan(took)]
         p50, p95 = np.percentile(took, [50, 95]).tolist() if len(took) else (np.nan, np.nan)
         lines.append(
-            Stage(
+            StageLine(
                 position=position,
                 name=name,
                 runs=len(rows),
@@ -123,7 +123,7 @@ def stages(columns: RunColumns) -> list[Stage]:
     return lines
 
 
-def slowest(columns: RunColumns, of_stages: Sequence[Stage], limit: int = 10) -> list[SlowRun]:
+def slowest(columns: RunColumns, of_stages: Sequence[StageLine], limit: int = 10) -> list[SlowRun]:
     """The task runs whose last attempt took longest, the longest first."""
     took = np.nan_to_num(columns.run_s, nan=-1.0)
     top = np.argsort(-took, kind="stable")[:limit]

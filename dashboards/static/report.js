@@ -35,7 +35,7 @@
       line.hidden = !line.textContent.toLowerCase().includes(wanted);
     }
   });
-  for (const log of all(".log")) log.scrollTop = log.scrollHeight;
+  for (const log of all(".log.to-end")) log.scrollTop = log.scrollHeight;
 
   // Timeline.
   const figure = JSON.parse(one("#figure-data").textContent);

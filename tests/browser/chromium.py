@@ -39,6 +39,7 @@ class Chromium:
         self._deadline_s = deadline_s
         self._last_id = 0
         self._buffer = b""
+        self._open: str | None = None
         self.events: list[dict[str, Any]] = []
         read_commands, self._commands = os.pipe()
         self._replies, write_replies = os.pipe()
@@ -109,8 +110,14 @@ class Chromium:
         return message
 
     def open(self, url: str, *, width: int = 1280, height: int = 900, dark: bool = False) -> Page:
-        """Open `url` in a new page of that size and wait until it has loaded."""
+        """Open `url` in a new page of that size and wait until it has loaded.
+
+        The page that was open before is closed: there is one at a time.
+        """
+        if self._open is not None:
+            self.command("Target.closeTarget", targetId=self._open)
         target = self.command("Target.createTarget", url="about:blank")["targetId"]
+        self._open = target
         session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -151,6 +158,15 @@ class Page:
             if time.monotonic() > until:
                 raise TimeoutError(f"{condition} was not true within {within_s} s")
             self.evaluate("new Promise(done => setTimeout(done, 20))")
+
+    def next_frame(self) -> None:
+        """Wait until the page has painted what it knows."""
+        self.evaluate(
+            "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
+    def title(self) -> str:
+        return str(self.evaluate("document.title"))
 
     def press(self, key: str) -> None:
         """Press and release a key, as a person does."""

@@ -87,6 +87,15 @@ def test_wide_spans_keep_their_bar_among_thousands_of_narrow_ones() -> None:
     assert [(bars.left[i], bars.right[i]) for i in wide] == [(20.0, 80.0)]
 
 
+def test_a_failure_of_a_tenth_of_a_millisecond_is_seen_among_thousands_in_its_pixel() -> None:
+    busy = [(0, i / 100, 0.009, 0, CODES["completed"]) for i in range(9_000)]
+    spans = spans_of([*busy, (0, 45.001, 0.0001, 0, CODES["failed"])])
+    bars = level_of_detail(spans, length_s=LENGTH_S, pixels=1_000)
+    assert painted_at(bars, 0, 45.001) == CODES["failed"]
+    failed = bars.kind == CODES["failed"]
+    assert (bars.right - bars.left)[failed].tolist() == pytest.approx([3 * LENGTH_S / 1_000])
+
+
 def test_overlapping_wide_spans_are_still_bounded() -> None:
     rows = [
         (lane, 0.0, LENGTH_S, task, CODES["running"]) for lane in range(8) for task in range(99)

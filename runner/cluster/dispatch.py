@@ -15,77 +15,27 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import dask
-from distributed import Future
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
-from daskflow.runner.arguments import Literal
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.recorder import read_flight
-from daskflow.runner.cluster.executor.values import dumps
+from daskflow.runner.cluster.orders import OrderMaker, RemoteValue, is_lost
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
 from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
     BOUND_INPUT,
-    BOUND_INPUT_BYTES,
-    BOUND_LIVE,
-    BOUND_LOCAL,
-    BOUND_NOTHING,
-    BOUND_PICKLED,
-    BOUND_PLAIN,
     ENDED_PROCESS,
     ENDED_WELL,
-    Code,
-    Item,
     Order,
     Report,
     Told,
 )
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import Outcome, Parcel, Remote, Run
-from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Run
 
-__all__ = ["Dispatch", "KeyLost", "ParcelNews", "RemoteValue", "WorkerNews"]
-
-
-_ALIVE = ("finished", "pending")
-
-
-class KeyLost(Exception):
-    """A value that lived on the cluster is gone."""
-
-
-class RemoteValue(Remote):
-    """A large result that stays on the cluster for as long as this object lives."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, future: Any) -> None:
-        self.future = future
-
-    def load(self, timeout: float | None) -> Any:
-        """Fetch the value.
-
-        Raises
-        ------
-        KeyLost
-            When the worker that held it is gone.
-        TimeoutError
-        """
-        from distributed import TimeoutError as DaskTimeoutError
-
-        try:
-            return self.future.client.gather(self.future, asynchronous=False)
-        except DaskTimeoutError:
-            raise
-        except Exception as error:  # CancelledError, KeyError, KilledWorker: the version decides
-            raise KeyLost(self.future.key) from error
-
-
-def _data_future(key: str, client: Any) -> Any:
-    """A future of a key that is in memory already; its worker registered it for this client."""
-    state: Any = "memory"  # what Dask calls it, though its annotation says otherwise
-    return Future(key, client, state=state)
+__all__ = ["Dispatch", "ParcelNews", "WorkerNews"]
 
 
 class WorkerNews(NamedTuple):
@@ -107,12 +57,14 @@ class ParcelNews(NamedTuple):
 
 
 def _entry(blob: bytes, inputs: Sequence[Any] = ()) -> int:
+    # imported on the worker: this function travels by value, without this module
     from daskflow.runner.cluster.executor.parcel import run_parcel
 
     return run_parcel(blob, inputs)
 
 
 def _live_entry(topic: str, parcel_id: int) -> int:
+    # imported where it runs, as above
     from daskflow.runner.cluster.executor.parcel import run_live_parcel
 
     return run_live_parcel(topic, parcel_id)
@@ -143,6 +95,7 @@ class Dispatch:
         self.session = session
         self.client = session.client
         self.topic = session.topic
+        self._orders = OrderMaker(session)
         self._token = uuid.uuid4().hex[:8]
         self._futures: dict[int, Any] = {}
         self._workers: dict[int, str] = {}  # where a parcel was last heard of
@@ -172,21 +125,19 @@ class Dispatch:
 
     def send(self, parcels: Sequence[Parcel]) -> None:
         """Send parcels; those that may share a call of the client do."""
-        groups: dict[tuple[Any, bool], list[tuple[Parcel, Any, list[Any]]]] = {}
+        groups: dict[tuple[LaneKey, bool], list[tuple[Parcel, Order, list[Any]]]] = {}
         for parcel in parcels:
             inputs: list[Any] = []
-            order = self._order(parcel, inputs)
+            order = self._orders.order(parcel, inputs)
             group = groups.setdefault((parcel.lane.key, bool(inputs)), [])
             group.append((parcel, order, inputs))
         for (key, has_inputs), group in groups.items():
             self._send_group(key, has_inputs, group)
 
     def _send_group(
-        self, lane: Any, has_inputs: bool, group: list[tuple[Parcel, Order, list[Any]]]
+        self, lane: LaneKey, has_inputs: bool, group: list[tuple[Parcel, Order, list[Any]]]
     ) -> None:
-        keys = [
-            f"{parcel.runs[0].stage.name}-{self._token}-{parcel.id}" for parcel, _, _ in group
-        ]
+        keys = [f"{parcel.runs[0].stage.name}-{self._token}-{parcel.id}" for parcel, _, _ in group]
         options: dict[str, Any] = {"key": keys, "pure": False}
         if lane.priority:
             options["priority"] = lane.priority
@@ -205,101 +156,11 @@ class Dispatch:
                     **options,
                 )
             else:
-                blobs = [self._bytes(order) for _, order, _ in group]
+                blobs = [pickle.dumps(tuple(order), 5) for _, order, _ in group]
                 more = ([inputs for _, _, inputs in group],) if has_inputs else ()
                 futures = self.client.map(_entry, blobs, *more, **options)
         for (parcel, _, _), future in zip(group, futures, strict=True):
             self._futures[parcel.id] = future
-
-    def _bytes(self, order: Order) -> bytes:
-        return pickle.dumps(tuple(order), 5)
-
-    def _order(self, parcel: Parcel, inputs: list[Any]) -> Order:
-        codes: list[Code] = []
-        places: dict[int, int] = {}
-        places_of_inputs: dict[str, int] = {}
-        numbers = {run.number for run in parcel.runs} if len(parcel.runs) > 1 else ()
-        items: list[Item] = []
-        kept = self._kept(parcel) if numbers else ()
-        for run in parcel.runs:
-            code = run.stage.code
-            place = places.get(id(code))
-            if place is None:
-                place = places[id(code)] = len(codes)
-                assert isinstance(code, Code)
-                codes.append(code._replace(function=None))
-            bindings: tuple[tuple[int, Any], ...] = ()
-            if run.deps:
-                bindings = tuple(
-                    self._binding(dep, numbers, inputs, places_of_inputs)
-                    if slot < run.taken
-                    else (BOUND_NOTHING, None)
-                    for slot, dep in enumerate(run.deps)
-                )
-            items.append(
-                (
-                    run.number,
-                    run.attempt + 1,
-                    place,
-                    run.index,
-                    run.name,
-                    run.payload,
-                    bindings,
-                    run.number in kept,
-                )
-            )
-        return Order(
-            parcel.id,
-            self.topic,
-            self.client.id,
-            parcel.box_s,
-            codes,
-            items,
-            self.session.flight_folder,
-        )
-
-    def _kept(self, parcel: Parcel) -> set[int]:
-        """Numbers of the runs whose results a later run of the same parcel takes."""
-        inside = set(parcel.runs)
-        return {
-            dep.number for run in parcel.runs for dep in run.deps[: run.taken] if dep in inside
-        }
-
-    def _binding(
-        self,
-        dep: Run,
-        numbers: Any,
-        inputs: list[Any],
-        places: dict[str, int],
-    ) -> tuple[int, Any]:
-        if dep.number in numbers and dep.parcel is not None:
-            return BOUND_LOCAL, dep.number
-        value = dep.value
-        if isinstance(value, Literal):
-            return BOUND_INPUT_BYTES, self._input(self._sent(value), inputs, places)
-        if isinstance(value, RemoteValue):
-            return BOUND_INPUT, self._input(value.future, inputs, places)
-        if dep.state not in SUCCESSFUL:
-            error = dep.error
-            if self.session.in_process:
-                return BOUND_LIVE, error
-            return BOUND_ERROR, dumps(error)
-        tag, data = value
-        return tag, data
-
-    def _input(self, future: Any, inputs: list[Any], places: dict[str, int]) -> int:
-        place = places.get(future.key)
-        if place is None:
-            place = places[future.key] = len(inputs)
-            inputs.append(future)
-        return place
-
-    def _sent(self, literal: Literal) -> Any:
-        """The Dask future of a large argument, sent now if it is not on the cluster."""
-        future = literal.future
-        if future is None or future.status not in _ALIVE:
-            literal.future = future = self.client.scatter(literal.blob, hash=False)
-        return future
 
     # -- back ----------------------------------------------------------------------------------
 
@@ -317,7 +178,7 @@ class Dispatch:
         if ended == ENDED_WELL:
             held: Any = (tag, value)
             if tag == BOUND_INPUT:
-                held = RemoteValue(_data_future(value, self.client))
+                held = RemoteValue.of_key(value, self.client)
                 if (run := parcel.open.get(number)) is not None:
                     self._remote[number] = run
             return Outcome(
@@ -327,9 +188,7 @@ class Dispatch:
         if tag == BOUND_ERROR:
             run = parcel.open.get(number)
             error = load_error(value, run.task_run_id if run else str(number))
-        return Outcome(
-            number, False, started_at, run_s, None, error, ended == ENDED_PROCESS, cpu_s
-        )
+        return Outcome(number, False, started_at, run_s, None, error, ended == ENDED_PROCESS, cpu_s)
 
     def heard_of(self, parcel_id: int, worker: str, now: float) -> None:
         """A report of this parcel came from `worker`."""
@@ -363,11 +222,11 @@ class Dispatch:
         return news
 
     def _news(self, parcel_id: int, future: Any, status: str) -> ParcelNews:
-        from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
-
         worker = self._workers.get(parcel_id)
         if status == "finished":
-            return ParcelNews(parcel_id, "finished", "it ended without a final report", worker, None)
+            return ParcelNews(
+                parcel_id, "finished", "it ended without a final report", worker, None
+            )
         if status in ("cancelled", "lost"):
             return ParcelNews(parcel_id, "lost", f"Dask {status} its key", worker, None)
         error = future.exception()
@@ -395,14 +254,9 @@ class Dispatch:
             executing.update(parcel.open)
         driver.parcel_lost(parcel.id, now, news.reason, executing=executing)
 
-    def is_lost(self, run: Run) -> bool:
-        """Whether the value of `run` lived on the cluster and does no more."""
-        value = run.value
-        return isinstance(value, RemoteValue) and value.future.status not in _ALIVE
-
     def lost_values(self) -> list[Run]:
         """Runs whose results lived on workers that are gone."""
-        return [run for run in list(self._remote.values()) if run.kept and self.is_lost(run)]
+        return [run for run in list(self._remote.values()) if run.kept and is_lost(run)]
 
     def close(self) -> None:
         """Let go of everything that this dispatch holds on the cluster."""

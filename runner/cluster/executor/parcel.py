@@ -155,9 +155,7 @@ def _run_one(
     """Execute one run and note its outcome; False when an input from this parcel is missing."""
     number, attempt, place, index, name, payload, bindings, kept = item
     code = parcel.order.codes[place]
-    context = TaskRunContext(
-        code.flow, code.task, number, index, attempt, parcel.logs.append, name
-    )
+    context = TaskRunContext(code.flow, code.task, number, index, attempt, parcel.logs.append, name)
     current_task_run.set(context)
     cpu = time.thread_time
     cpu_before = cpu()
@@ -283,9 +281,7 @@ async def _run_async(
         if tag == BOUND_LOCAL:
             await done[value].wait()
     code = parcel.order.codes[place]
-    context = TaskRunContext(
-        code.flow, code.task, number, index, attempt, parcel.logs.append, name
-    )
+    context = TaskRunContext(code.flow, code.task, number, index, attempt, parcel.logs.append, name)
     started_at = time.time()
     try:
         parcel.overlapping[number] = started_at

@@ -50,7 +50,11 @@ def replace_inside(value: Any, replace: Callable[[Any], Any], depth: int = MAX_D
         return _replace_fields(value, names, replace, depth, dataclasses.replace)
     if hasattr(kind, "model_fields") and hasattr(value, "model_copy"):
         return _replace_fields(
-            value, list(kind.model_fields), replace, depth, lambda v, **new: v.model_copy(update=new)
+            value,
+            list(kind.model_fields),
+            replace,
+            depth,
+            lambda v, **new: v.model_copy(update=new),
         )
     return value
 

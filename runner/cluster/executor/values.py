@@ -29,7 +29,15 @@ from daskflow.runner.cluster.protocol import (
     PLAIN_TYPES,
 )
 
-__all__ = ["MissingInput", "Slot", "bind", "bound_value", "decode_arguments", "dumps", "encode_result"]
+__all__ = [
+    "MissingInput",
+    "Slot",
+    "bind",
+    "bound_value",
+    "decode_arguments",
+    "dumps",
+    "encode_result",
+]
 
 _bound = threading.local()
 

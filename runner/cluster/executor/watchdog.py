@@ -11,7 +11,7 @@ import time
 
 from daskflow.runner.cluster.executor.active import ActiveParcel
 
-__all__ = ["watch", "unwatch"]
+__all__ = ["unwatch", "watch"]
 
 _TICK_S = 0.025
 _NOTE_AFTER_S = 0.1

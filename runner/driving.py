@@ -1,0 +1,350 @@
+"""The driver's thread: it feeds the pure driver with events and carries out what it decides.
+
+User threads and Dask's threads only append to its queues; this thread alone touches the driver,
+so nothing on the path of a task run takes a lock.  It starts the cluster when the first run
+arrives, and ends it when the flow run closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from daskflow.errors import DaskflowError, UsageError
+from daskflow.runner.core.driver import Driver
+from daskflow.runner.core.graph import Parcel, Run, Scope
+from daskflow.runner.core.packing import PackingRules
+from daskflow.runner.core.states import FINAL
+from daskflow.runner.outcomes import Outlet
+
+if TYPE_CHECKING:
+    from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
+    from daskflow.runner.cluster.protocol import Report
+    from daskflow.runner.cluster.session import Session
+
+__all__ = ["DriverThread"]
+
+_logger = logging.getLogger(__name__)
+
+_LINGER_S = 0.002  # while the flow only submits, what comes within this leaves together
+_LOOK_S = 0.25  # how often Dask's view of what is in flight is looked at
+_LOOK_SOON_S = 0.02  # the same, right after a worker was lost
+_UNSTARTED_S = 0.3  # a parcel in flight that has not been heard of for so long has not started
+_OPEN_ROWS_S = 0.5  # runs that are open for so long are recorded before they end
+
+
+class DriverThread:
+    """Owns the driver of one session, and the thread it runs in.
+
+    Parameters
+    ----------
+    runner : TaskRunner
+        What the session is opened with, at the first submission.
+    rules : PackingRules
+    outlet : Outlet
+        Where runs, transitions and log lines go.
+    live : bool
+        Workers are threads of this process.
+    """
+
+    def __init__(self, runner: Any, rules: PackingRules, outlet: Outlet, *, live: bool) -> None:
+        self.runner = runner
+        self.live = live
+        self.outlet = outlet
+        self.session: Session | None = None
+        self.driver = Driver(rules, random.random)
+        self.changed = threading.Condition()
+        self.broken: BaseException | None = None
+        self._dispatch: Dispatch | None = None
+        self._submitted: deque[Run] = deque()
+        self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._wake = threading.Event()
+        self._urgent = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._closing = False
+        self._losses = 0
+        self._look_at = 0.0
+        self._look_soon_until = 0.0
+        self._open_rows_at = 0.0
+        self._unrecorded: list[Run] = []
+        self._drop_at: float | None = None
+
+    # -- called by other threads ---------------------------------------------------------------
+
+    def submit(self, run: Run) -> None:
+        """Take over a task run; returns at once."""
+        self._submitted.append(run)
+        if not self._wake.is_set():
+            self._wake.set()
+        if self._thread is None:
+            self._start()
+
+    def post(self, call: Callable[..., None], *args: Any) -> None:
+        """Have `call` made in this thread, soon."""
+        self._events.append((call, args))
+        self.hurry()
+
+    def hurry(self) -> None:
+        """Somebody waits: do not linger for more submissions."""
+        self._urgent.set()
+        self._wake.set()
+
+    def settled(self, scope: Scope) -> bool:
+        """Whether every run of `scope` that was submitted is final."""
+        return scope.open == 0 and not self._submitted
+
+    def is_current(self) -> bool:
+        """Whether this is the calling thread."""
+        return threading.current_thread() is self._thread
+
+    def cancel(self, scope: Scope) -> None:
+        """Start nothing of `scope` any more; what executes goes on to its end."""
+        if self._thread is not None:
+            self.post(self._cancel, scope)
+
+    def close(self) -> None:
+        """End the driver and the session; whatever is open then is cancelled."""
+        with self._starting:
+            self._closing = True
+            thread = self._thread
+        if thread is None:
+            return
+        self.hurry()
+        while thread.is_alive():  # join with a bound: an interrupt must get through
+            thread.join(0.5)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._closing:
+                raise UsageError("this flow run has ended; submit tasks while it runs")
+            if self._thread is None:
+                thread = threading.Thread(target=self._main, name="daskflow-driver", daemon=True)
+                self._thread = thread
+                thread.start()
+
+    # -- the thread ----------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            self._open()
+            while not self._closing:
+                self._turn()
+            self._finish()
+        except BaseException as error:  # whatever it is: nobody may wait for ever
+            _logger.debug("the driver stopped", exc_info=True)
+            self.broken = error
+        finally:
+            with self.changed:
+                self.changed.notify_all()
+            self._close_session()
+
+    def _open(self) -> None:
+        from daskflow.runner.cluster.dispatch import Dispatch  # loads Dask: only when it is needed
+        from daskflow.runner.cluster.session import open_session
+
+        try:
+            self.session = open_session(self.runner)
+            self._dispatch = Dispatch(self.session, self._report_in, self._worker_in)
+            self.driver.slots = self._dispatch.slots()
+        except DaskflowError as error:
+            self.driver.refuse(error, time.time())
+            self._take_submitted()
+            self._carry_out()
+
+    def _turn(self) -> None:
+        now = time.time()
+        due = self.driver.next_due()
+        patience: float | None = None if due is None else max(0.0, due - now)
+        if self.driver.parcels:
+            look = _LOOK_SOON_S if now < self._look_soon_until else _LOOK_S
+            patience = look if patience is None else min(patience, look)
+        elif self._unrecorded or self._drop_at is not None:
+            patience = _OPEN_ROWS_S if patience is None else min(patience, _OPEN_ROWS_S)
+        if self._wake.wait(patience) and not self._urgent.is_set():
+            self._urgent.wait(_LINGER_S)
+        self._wake.clear()
+        self._urgent.clear()
+        self._take_submitted()
+        while self._events:
+            call, args = self._events.popleft()
+            call(*args)
+        now = time.time()
+        self.driver.tick(now)
+        if self.driver.parcels and now >= self._look_at:
+            self._look(now)
+        if self._drop_at is not None and now >= self._drop_at:
+            self._drop_unstarted(now)
+        if now >= self._open_rows_at:
+            self._record_open(now)
+        self.driver.pack(now)
+        self._carry_out()
+
+    def _take_submitted(self) -> None:
+        submitted, driver = self._submitted, self.driver
+        while submitted:
+            run = submitted.popleft()
+            driver.submit(run)
+            self._unrecorded.append(run)
+
+    def _carry_out(self) -> None:
+        send, final, transitions, done = self.driver.take()
+        dispatch = self._dispatch
+        if dispatch is not None:
+            for parcel in done:
+                dispatch.release(parcel.id)
+            if send:
+                dispatch.send(self._sendable(send) if self._losses else send)
+        self.outlet.write(final, transitions)
+        if final:
+            with self.changed:
+                callbacks = [call for run in final for call in run.callbacks or ()]
+                for run in final:
+                    run.callbacks = None
+                self.changed.notify_all()
+            for callback in callbacks:
+                self._call(callback)
+        elif self.driver.late or not send:
+            with self.changed:
+                self.changed.notify_all()
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        try:
+            callback()
+        except Exception:
+            _logger.exception("a done callback raised; the flow goes on")
+
+    # -- what comes back -----------------------------------------------------------------------
+
+    def _report_in(self, report: Report) -> None:
+        self.post(self._report, report)
+
+    def _report(self, report: Report) -> None:
+        driver, dispatch = self.driver, self._dispatch
+        assert dispatch is not None
+        parcel = driver.parcels.get(report.parcel_id)
+        if parcel is None:
+            driver.late += 1
+            return
+        if report.logs:
+            self.outlet.logs(parcel, report.logs, report.worker, shown=self.live)
+        dispatch.heard_of(parcel.id, report.worker, time.time())
+        for number, at in report.running:
+            driver.started(parcel.id, number, at, report.worker)
+            if (run := parcel.open.get(number)) is not None:
+                self.outlet.running(run)
+        if report.told:
+            driver.outcomes(parcel.id, dispatch.outcomes(report, parcel), report.worker, report.pid)
+        if report.handed_back:
+            driver.handed_back(parcel.id, report.handed_back)
+        if report.final:
+            driver.parcel_done(parcel.id)
+
+    def _worker_in(self, news: WorkerNews) -> None:
+        self.post(self._worker, news)
+
+    def _worker(self, news: WorkerNews) -> None:
+        now = time.time()
+        dispatch = self._dispatch
+        if dispatch is None:
+            return
+        lost = news.action == "remove-worker"
+        if lost and not news.expected:
+            self._losses += 1
+            self._look_at = now
+            self._look_soon_until = now + 2.0
+            self.outlet.event(now, "daskflow.worker.lost", news.worker)
+        elif not lost:
+            self.outlet.event(now, "daskflow.worker.added", news.worker)
+        self.driver.slots = dispatch.slots()
+
+    def _look(self, now: float) -> None:
+        """Compare what is in flight with what Dask knows of it."""
+        soon = now < self._look_soon_until
+        self._look_at = now + (_LOOK_SOON_S if soon else _LOOK_S)
+        dispatch, driver = self._dispatch, self.driver
+        assert dispatch is not None
+        news = dispatch.look()
+        if not news and not soon:
+            return
+        for run in dispatch.lost_values():
+            driver.value_lost(run)
+        for each in news:
+            parcel = driver.parcels.get(each.parcel_id)
+            if parcel is None:
+                dispatch.release(each.parcel_id)
+            elif each.status == "error":
+                driver.parcel_failed(parcel.id, now, each.reason)
+            elif each.status == "lost":
+                dispatch.lost(driver, parcel, each, now)
+            elif dispatch.silent_for(parcel.id, now) > 5.0:
+                driver.parcel_lost(parcel.id, now, each.reason, executing=(), expected=True)
+
+    def _sendable(self, parcels: list[Parcel]) -> list[Parcel]:
+        """Leave out parcels whose inputs were lost; their runs wait for them to be made again."""
+        from daskflow.runner.cluster.orders import is_lost  # loads Dask, which is there by now
+
+        ok = []
+        for parcel in parcels:
+            gone = [
+                dep
+                for run in parcel.runs
+                for dep in run.deps[: run.taken]
+                if dep.kept and is_lost(dep)
+            ]
+            if not gone:
+                ok.append(parcel)
+                continue
+            for dep in gone:
+                self.driver.value_lost(dep)
+            self.driver.parcel_lost(
+                parcel.id, time.time(), "an input was lost", executing=(), expected=True
+            )
+            self._wake.set()
+        return ok
+
+    # -- recording, cancelling, ending ---------------------------------------------------------
+
+    def _record_open(self, now: float) -> None:
+        self._open_rows_at = now + _OPEN_ROWS_S
+        waiting, self._unrecorded = self._unrecorded, []
+        self.outlet.open_runs([run for run in waiting if run.state not in FINAL])
+
+    def _cancel(self, scope: Scope) -> None:
+        now = time.time()
+        self._take_submitted()
+        self.driver.cancel(scope, now)
+        self._drop_at = now + _UNSTARTED_S
+
+    def _drop_unstarted(self, now: float) -> None:
+        self._drop_at = None
+        dispatch = self._dispatch
+        if dispatch is None:
+            return
+        for parcel in list(self.driver.parcels.values()):
+            cancelled = all(run.stage.scope.cancelled for run in parcel.runs)
+            if cancelled and not dispatch.was_heard_of(parcel.id):
+                self.driver.drop_parcel(parcel.id, now)
+
+    def _finish(self) -> None:
+        """Closing: whatever is still open ends here, as cancelled."""
+        self._take_submitted()
+        now = time.time()
+        for scope in self.outlet.scopes():
+            self.driver.cancel(scope, now)
+        for parcel_id in list(self.driver.parcels):
+            self.driver.drop_parcel(parcel_id, now)
+        self._carry_out()
+
+    def _close_session(self) -> None:
+        with contextlib.ExitStack() as closing:
+            if self.session is not None:
+                closing.callback(self.session.close)
+            if self._dispatch is not None:
+                closing.callback(self._dispatch.close)

@@ -110,9 +110,7 @@ def encode(
     if not kwargs and not wait_for:
         for value in args:
             kind = type(value)
-            if kind not in PLAIN_TYPES or (
-                kind in (str, bytes) and len(value) > _SHORT_TEXT
-            ):
+            if kind not in PLAIN_TYPES or (kind in (str, bytes) and len(value) > _SHORT_TEXT):
                 break
         else:
             return Encoded((args, kwargs), (), None, 0)

@@ -14,7 +14,7 @@ from daskflow.runner.context import FlowInfo, TaskInfo, current_flow_run, curren
 from daskflow.runner.core.graph import Run, Scope, Stage
 from daskflow.runner.core.states import SUCCESSFUL
 from daskflow.runner.inline import run_inline, run_inline_async
-from daskflow.runner.outcomes import Outlet, load_value
+from daskflow.runner.outcomes import Journal, load_value
 from daskflow.runner.record import FlowRecord
 from daskflow.runner.state import State
 
@@ -44,7 +44,9 @@ async def _call_async(
     return _answer(run, return_state)
 
 
-def _run(task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Run, Outlet]:
+def _run(
+    task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Run, Journal]:
     flow_run: Any = current_flow_run.get()
     if flow_run is not None and current_task_run.get() is None:
         return flow_run.inline_run(task, args, kwargs), flow_run.shell.outlet
@@ -55,7 +57,7 @@ def _run(task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     code = Code("", None, task.is_async, info, flow, task.fn)
     stage = Stage(scope, task.name, task.policy, lane_key=task.lane, code=code)
     encoded = encode_live(args, kwargs, ())
-    return Run(stage, 0, encoded.payload, encoded.deps, time.time()), Outlet()
+    return Run(stage, 0, encoded.payload, encoded.deps, time.time()), Journal()
 
 
 def _answer(run: Run, return_state: bool) -> Any:

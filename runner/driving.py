@@ -21,7 +21,7 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
-from daskflow.runner.outcomes import Outlet
+from daskflow.runner.outcomes import Journal
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
@@ -47,13 +47,13 @@ class DriverThread:
     runner : TaskRunner
         What the session is opened with, at the first submission.
     rules : PackingRules
-    outlet : Outlet
+    outlet : Journal
         Where runs, transitions and log lines go.
     live : bool
         Workers are threads of this process.
     """
 
-    def __init__(self, runner: Any, rules: PackingRules, outlet: Outlet, *, live: bool) -> None:
+    def __init__(self, runner: Any, rules: PackingRules, outlet: Journal, *, live: bool) -> None:
         self.runner = runner
         self.live = live
         self.outlet = outlet

@@ -76,7 +76,7 @@ class Collected:
 _collecting = threading.local()
 
 
-class collecting:  # noqa: N801 - used as `with collecting() as found`
+class collecting:  # used as `with collecting() as found`
     """While active in this thread, pickling a future notes it and writes its slot."""
 
     def __enter__(self) -> Collected:
@@ -232,7 +232,7 @@ def _looked_at(run: Run) -> None:
         run.cause.looked_at = True
 
 
-class allow_failure:  # noqa: N801 - Prefect's name
+class allow_failure:  # Prefect's name
     """Let the task run even if this future's run ended badly; it then gets the exception.
 
     Examples
@@ -258,7 +258,7 @@ def _same(value: Any) -> Any:
     return value
 
 
-class unmapped:  # noqa: N801 - Prefect's name
+class unmapped:  # Prefect's name
     """Hand this value to every task run of a `map` as it is, though it could be iterated."""
 
     __slots__ = ("value",)
@@ -267,7 +267,7 @@ class unmapped:  # noqa: N801 - Prefect's name
         self.value = value
 
 
-class quote:  # noqa: N801 - Prefect's name
+class quote:  # Prefect's name
     """Hand this value over without looking for futures inside it."""
 
     __slots__ = ("value",)
@@ -384,7 +384,9 @@ def as_completed(
         try:
             yield ended.get(timeout=None if deadline is None else deadline - time.monotonic())
         except (queue.Empty, ValueError):  # ValueError: the deadline has passed
-            raise TimeoutError(f"{left} of {len(given)} futures are not done after {timeout} s") from None
+            raise TimeoutError(
+                f"{left} of {len(given)} futures are not done after {timeout} s"
+            ) from None
 
 
 def _check(futures: Sequence[Any], caller: str) -> None:

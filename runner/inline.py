@@ -23,7 +23,7 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Outcome, Run, Scope
 from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from daskflow.runner.logs import show
-from daskflow.runner.outcomes import Outlet, load_value
+from daskflow.runner.outcomes import Journal, load_value
 
 __all__ = ["InlineShell", "run_inline", "run_inline_async"]
 
@@ -46,7 +46,7 @@ class _Sleep(NamedTuple):
 _Effects = Generator[_Execute | _Sleep, tuple[Any, BaseException | None], None]
 
 
-def _steps(run: Run, function: Callable[..., Any], outlet: Outlet) -> _Effects:
+def _steps(run: Run, function: Callable[..., Any], outlet: Journal) -> _Effects:
     """What executing `run` here takes, until it is final."""
     driver = Driver(jitter=random.random)
     driver.slots = 1
@@ -84,7 +84,7 @@ def _steps(run: Run, function: Callable[..., Any], outlet: Outlet) -> _Effects:
         driver.parcel_done(send[0].id)
 
 
-def _prepared(run: Run, function: Callable[..., Any], outlet: Outlet) -> _Execute:
+def _prepared(run: Run, function: Callable[..., Any], outlet: Journal) -> _Execute:
     values = [
         load_value(dep.value, None) if dep.state in SUCCESSFUL else dep.error
         for dep in run.deps[: run.taken]
@@ -104,7 +104,7 @@ def _prepared(run: Run, function: Callable[..., Any], outlet: Outlet) -> _Execut
     return _Execute(function, args, kwargs, context)
 
 
-def run_inline(run: Run, function: Callable[..., Any], outlet: Outlet) -> None:
+def run_inline(run: Run, function: Callable[..., Any], outlet: Journal) -> None:
     """Execute a run of a plain function in this thread, until it is final.
 
     Raises
@@ -139,7 +139,7 @@ def _call(effect: _Execute) -> tuple[Any, BaseException | None]:
 
 
 async def run_inline_async(
-    run: Run, function: Callable[..., Awaitable[Any]], outlet: Outlet
+    run: Run, function: Callable[..., Awaitable[Any]], outlet: Journal
 ) -> None:
     """Execute a run of an async function on the running loop, until it is final."""
     steps = _steps(run, function, outlet)
@@ -180,7 +180,7 @@ class InlineShell:
     session = None
 
     def __init__(self) -> None:
-        self.outlet = Outlet()
+        self.outlet = Journal()
         self.next_number = itertools.count().__next__
 
     def encode(
@@ -210,7 +210,7 @@ class InlineShell:
             asyncio.run(run_inline_async(run, function, self.outlet))
             return
         raise UsageError(
-            f"task {run.stage.name!r} is async, and submitting it with task_runner=\"sync\" would "
+            f'task {run.stage.name!r} is async, and submitting it with task_runner="sync" would '
             "block the running event loop; await the task directly, or use another task_runner"
         )
 

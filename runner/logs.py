@@ -99,7 +99,14 @@ def show(line: LogLine, label: str) -> None:
         return
     logger = logging.getLogger(line.logger)
     record = logger.makeRecord(
-        line.logger, line.level, "", 0, line.message, (), None, extra={REPLAYED: True, _LABEL: label}
+        line.logger,
+        line.level,
+        "",
+        0,
+        line.message,
+        (),
+        None,
+        extra={REPLAYED: True, _LABEL: label},
     )
     record.created = line.at
     record.msecs = (line.at - int(line.at)) * 1000

@@ -1,4 +1,4 @@
-"""Where the driver's decisions go besides Dask: into the records of their flow runs, onto the terminal.
+"""Where the driver's decisions go besides Dask: into the records of flow runs and onto the terminal.
 
 Also how a task run's value is loaded for the user, wherever it lives.
 """
@@ -16,7 +16,7 @@ from daskflow.runner.core.graph import Parcel, Remote, Run, Scope
 from daskflow.runner.logs import show
 from daskflow.runner.record import FlowRecord
 
-__all__ = ["Outlet", "load_value"]
+__all__ = ["Journal", "load_value"]
 
 
 class _Loadable(Protocol):
@@ -37,7 +37,7 @@ def _record(scope: Scope) -> FlowRecord:
     return scope.tag
 
 
-class Outlet:
+class Journal:
     """Writes what the driver decided into the records of the flow runs concerned."""
 
     def __init__(self) -> None:
@@ -73,14 +73,18 @@ class Outlet:
         for scope, group in _by_scope(runs, lambda run: run.stage.scope).items():
             _record(scope).runs(group)
 
-    def logs(self, parcel: Parcel, lines: Sequence[LogLine], worker: str) -> None:
-        """Log lines of the runs of one parcel, before their outcomes."""
+    def logs(self, parcel: Parcel, lines: Sequence[LogLine], worker: str, *, shown: bool) -> None:
+        """Log lines of the runs of one parcel, before their outcomes.
+
+        Lines of a worker in this process are `shown` already, but for prints.
+        """
         by_number = {run.number: run for run in parcel.runs}
         known = [(line, by_number[line.number]) for line in lines if line.number in by_number]
         for scope, pairs in _by_scope(known, lambda pair: pair[1].stage.scope).items():
             _record(scope).logs([line for line, _ in pairs], worker)
         for line, run in known:
-            show(line, run.label)
+            if not shown or line.logger == "print":
+                show(line, run.label)
 
     def lines(self, scope: Scope, lines: Sequence[LogLine], worker: str) -> None:
         """Log lines of a run in the flow process; they are shown already."""

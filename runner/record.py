@@ -1,4 +1,4 @@
-"""The record of one flow run, as the engine writes it: rows out of runs, handed to the store's writer.
+"""The record of one flow run, as the engine writes it: rows made of runs, handed to the writer.
 
 Nothing here waits for the store, and nothing here raises for it.
 """
@@ -63,7 +63,9 @@ class FlowRecord:
         """Changes of state that the rows do not tell by themselves."""
         if self.writer is not None and transitions:
             rows = [
-                TransitionRow(each.run.number, each.at, each.state, each.message, each.attempt, each.worker)
+                TransitionRow(
+                    each.run.number, each.at, each.state, each.message, each.attempt, each.worker
+                )
                 for each in transitions
             ]
             self.writer.transitions(self.flow_run_id, rows)

@@ -28,7 +28,9 @@ def settle_returned(value: Any) -> State:
         value.wait()
         state = value.state
         if not state.is_completed():
-            return State(state.name if state.is_crashed() else FAILED, state.message, error=state.error)
+            return State(
+                state.name if state.is_crashed() else FAILED, state.message, error=state.error
+            )
         result = value.result()
         return State(COMPLETED, load=lambda: result)
     if type(value) in (list, tuple, set) or isinstance(value, list):

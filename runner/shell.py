@@ -17,7 +17,7 @@ from daskflow.runner.core.graph import Remote, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
 from daskflow.runner.driving import DriverThread
-from daskflow.runner.outcomes import Outlet, load_value
+from daskflow.runner.outcomes import Journal, load_value
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.session import Session
@@ -42,7 +42,7 @@ class DriverShell:
         self.live = bool(runner.in_process)
         self.literals = Literals()
         self.next_number = itertools.count().__next__
-        self.outlet = Outlet()
+        self.outlet = Journal()
         self._thread = DriverThread(runner, rules, self.outlet, live=self.live)
         self.submit = self._thread.submit
         self.cancel = self._thread.cancel

@@ -307,7 +307,11 @@ def _calls(
         mapped = _is_mapped(value)
         columns.append(list(value) if mapped else None)
         constants.append(None if mapped else flow_run.constant(_constant(value)))
-    lengths = {what: len(column) for (what, _), column in zip(named, columns, strict=True) if column is not None}
+    lengths = {
+        what: len(column)
+        for (what, _), column in zip(named, columns, strict=True)
+        if column is not None
+    }
     if not lengths:
         raise UsageError(
             f"{name}.map() got nothing to iterate over; pass at least one list, or use submit()"
@@ -393,5 +397,3 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         check_options(options, _OPTIONS, "@task")
         return lambda function: Task(function, **options)
     return Task(fn, **options)
-
-

@@ -57,7 +57,7 @@ Item = tuple[int, int, int, int, str | None, Any, tuple[tuple[int, Any], ...], b
 """number, attempt, position of its code, index, name, payload, bindings, result kept for later."""
 
 Told = tuple[int, int, float, float, float | None, float | None, int, Any, int | None]
-"""number, how it ended, started_at, run_s, cpu_s, encode_s, how the value is bound, value, bytes."""
+"""number, how it ended, started_at, run_s, cpu_s, encode_s, binding tag, value, bytes."""
 
 
 class Code(NamedTuple):

@@ -134,6 +134,8 @@ class Driver:
         if run is None:
             self.late += 1
             return
+        if run.redo:  # final already; only its value is wanted back
+            return
         state = RUNNING if run.state == PENDING else RETRYING
         if run.state != state:
             self._move(run, state)
@@ -496,7 +498,7 @@ class Driver:
     def _hold_back(self) -> None:
         """A value was lost: queued runs that take it must wait for it again."""
         for lane in self._order:
-            for stage in lane.ready:
+            for stage in list(lane.ready):
                 queued, stage.ready = stage.ready, type(stage.ready)()
                 for run in queued:
                     if any(not dep.kept for dep in run.deps[: run.taken]):

@@ -264,7 +264,7 @@ def _overlap(parcel: ActiveParcel, inputs: Sequence[Any], recorder: FlightRecord
     if parcel.channel.keep is not None:
         from distributed import secede  # on a Dask worker it is loaded
 
-        secede()  # type: ignore[no-untyped-call]
+        secede()
     ended.result()
 
 

@@ -1,4 +1,4 @@
-"""The flight recorder: what each thread of this process is executing, where a SIGKILL cannot lose it.
+"""The flight recorder: what each thread of a worker is executing, where SIGKILL cannot lose it.
 
 A memory-mapped file in a folder that outlives the worker.  A write costs well under a microsecond
 and survives the process, since the page cache outlives it.  Whoever finds a worker gone reads the

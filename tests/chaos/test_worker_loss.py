@@ -99,9 +99,12 @@ def test_large_results_that_die_with_their_worker_are_made_again_and_charge_nobo
         for pid in {future._run.pid for future in sums}:
             os.kill(pid, signal.SIGKILL)
         totals = total.map(sums).result()
-        return totals, sums[0].result().sum(), made[5].result().sum(), [
-            future._run.failures for future in [*made, *sums]
-        ]
+        return (
+            totals,
+            sums[0].result().sum(),
+            made[5].result().sum(),
+            [future._run.failures for future in [*made, *sums]],
+        )
 
     totals, first_sum, last_made, failures = chain_of_large_values()
 

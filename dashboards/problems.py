@@ -50,6 +50,7 @@ class Problem(NamedTuple):
 
     kind: str
     times: int
+    runs: int
     what: str
     message: str
     tasks: tuple[str, ...]
@@ -144,6 +145,7 @@ def problems(
         Problem(
             kind=kind,
             times=group.count,
+            runs=len(group.runs),
             what=_WORDS.get(state, ""),
             message=clip_text(group.message, 1_500),
             tasks=tuple(dict.fromkeys(task_of(number) for number in group.runs)),

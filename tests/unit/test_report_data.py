@@ -176,11 +176,11 @@ def test_problems_are_grouped_by_cause_with_what_is_final_first() -> None:
     made = ugly_run()
     attempts = past_attempts(made.transition_rows)
     found = problems(made.rows, attempts, lambda number: "task", lambda number: f"run-{number}")
-    assert [(p.kind, p.times, p.recovered) for p in found] == [
-        ("failed", 1, 0),
-        ("notready", 1, 0),
-        ("lost", 1, 1),
-        ("retrying", 2, 1),
+    assert [(p.kind, p.times, p.runs, p.recovered) for p in found] == [
+        ("failed", 1, 1, 0),
+        ("notready", 1, 1, 0),
+        ("lost", 1, 1, 1),
+        ("retrying", 2, 1, 1),
     ]
     assert found[3].examples == ("run-0",)
 

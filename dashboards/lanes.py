@@ -14,14 +14,14 @@ import numpy as np
 
 from daskflow.dashboards.data import Floats, Ints
 
-__all__ = ["MAX_LANES", "Lanes", "assign_lanes"]
+__all__ = ["MAX_LANES", "LanePlan", "assign_lanes"]
 
 MAX_LANES = 96
 _LANES_OF_A_WORKER = 8
 
 
 @dataclass(frozen=True)
-class Lanes:
+class LanePlan:
     """The line of each span, and where each worker's lines are.
 
     Attributes
@@ -47,7 +47,7 @@ def assign_lanes(
     workers: int,
     slack_s: float = 0.0,
     max_lanes: int = MAX_LANES,
-) -> Lanes:
+) -> LanePlan:
     """Give each span a line such that spans of a line do not overlap, where there is room.
 
     Parameters
@@ -63,17 +63,17 @@ def assign_lanes(
 
     Returns
     -------
-    Lanes
+    LanePlan
     """
     if workers == 0:
-        return Lanes(np.zeros(len(worker), np.int64), 0, ())
+        return LanePlan(np.zeros(len(worker), np.int64), 0, ())
     if workers > max_lanes:  # neighbours share a line
         fold = np.arange(workers) * max_lanes // workers
-        return Lanes(fold[worker], max_lanes, tuple(fold.tolist()))
+        return LanePlan(fold[worker], max_lanes, tuple(fold.tolist()))
     most = min(_LANES_OF_A_WORKER, max_lanes // workers)
     sublane, used = _first_fit(worker, start, end - slack_s, workers, most)
     first = np.concatenate(([0], np.cumsum(used)[:-1])).astype(np.int64)
-    return Lanes(first[worker] + sublane, int(used.sum()), tuple(first.tolist()))
+    return LanePlan(first[worker] + sublane, int(used.sum()), tuple(first.tolist()))
 
 
 def _first_fit(

@@ -35,7 +35,7 @@ from bokeh.transform import linear_cmap
 from daskflow.dashboards.bars import Bars, Spans, level_of_detail
 from daskflow.dashboards.data import FLOW_PROCESS, RunColumns
 from daskflow.dashboards.kinds import CODES, KINDS, PROBLEM_FROM
-from daskflow.dashboards.lanes import Lanes, assign_lanes
+from daskflow.dashboards.lanes import LanePlan, assign_lanes
 from daskflow.dashboards.problems import Attempt
 from daskflow.dashboards.summary import ended_per_second
 
@@ -105,7 +105,9 @@ def draw_timeline(
     return Timeline(dict(item), _words(columns, lanes), len(spans.lane), len(bars.lane))
 
 
-def _spans(columns: RunColumns, attempts: Sequence[Attempt], began: float) -> tuple[Spans, Lanes]:
+def _spans(
+    columns: RunColumns, attempts: Sequence[Attempt], began: float
+) -> tuple[Spans, LanePlan]:
     """Task runs that started, then earlier attempts, and the lanes that they need."""
     at = np.flatnonzero(columns.worker >= 0)
     start = np.clip(columns.start[at], 0.0, columns.length_s)
@@ -173,7 +175,7 @@ def _rate(columns: RunColumns, x_range: Range1d) -> figure:
     return plot
 
 
-def _lanes(columns: RunColumns, bars: Bars, lanes: Lanes, x_range: Range1d) -> figure:
+def _lanes(columns: RunColumns, bars: Bars, lanes: LanePlan, x_range: Range1d) -> figure:
     """The timeline: work coloured by task or by state, problems always by state and on top."""
     height = int(np.clip(lanes.count * 20, 90, 460)) + 34
     plot = _plot(height, x_range=x_range, y_range=Range1d(start=lanes.count - 0.42, end=-0.58))
@@ -233,7 +235,7 @@ def _source(columns: RunColumns, bars: Bars, which: Any) -> ColumnDataSource:
     )
 
 
-def _worker_ticks(columns: RunColumns, lanes: Lanes) -> dict[float | str, Any]:
+def _worker_ticks(columns: RunColumns, lanes: LanePlan) -> dict[float | str, Any]:
     """Labels beside the lanes, in the middle of each worker's."""
     after = [*lanes.first[1:], lanes.count]
     step = -(-len(lanes.first) // _LABELS)
@@ -244,7 +246,7 @@ def _worker_ticks(columns: RunColumns, lanes: Lanes) -> dict[float | str, Any]:
     }
 
 
-def _words(columns: RunColumns, lanes: Lanes) -> dict[str, Any]:
+def _words(columns: RunColumns, lanes: LanePlan) -> dict[str, Any]:
     owner = np.searchsorted(np.array(lanes.first), np.arange(lanes.count), side="right") - 1
     return {
         "tasks": list(columns.task_names),

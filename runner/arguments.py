@@ -18,17 +18,11 @@ from daskflow.errors import UsageError
 from daskflow.runner.cluster.executor.structure import replace_inside
 from daskflow.runner.cluster.executor.values import Slot, bound_value, dumps
 from daskflow.runner.cluster.protocol import PLAIN_TYPES
+from daskflow.runner.collecting import Collected, collecting, current_collection
 from daskflow.runner.core.graph import Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED
-from daskflow.runner.futures import (
-    Collected,
-    TaskFuture,
-    allow_failure,
-    collecting,
-    current_collection,
-    quote,
-)
+from daskflow.runner.futures import TaskFuture, allow_failure, quote, unmapped
 
 __all__ = ["Encoded", "Literal", "Literals", "check_call", "encode", "encode_live"]
 
@@ -169,9 +163,9 @@ def encode_live(
             if isinstance(inner, TaskFuture):
                 return Slot(found.slot(inner._run, allowed=True))
             return inner
-        if isinstance(value, quote):
-            return value.value
-        return value
+        if isinstance(value, unmapped):
+            return replace_inside(value.value, slot)
+        return value.value if isinstance(value, quote) else value
 
     payload = (
         tuple(replace_inside(value, slot) for value in args),

@@ -7,6 +7,7 @@ machine does not have: those travel with the function.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.machinery
 import inspect
@@ -40,12 +41,16 @@ class _ByName:
         return imported_function, (self.module, self.qualname)
 
 
-def function_bytes(function: Callable[..., Any], *, same_machine: bool) -> tuple[str, bytes]:
+def function_bytes(
+    function: Callable[..., Any], *, task_name: str, same_machine: bool
+) -> tuple[str, bytes]:
     """Return ``(digest, bytes)`` of a function for the workers.
 
     Parameters
     ----------
     function : callable
+    task_name : str
+        For messages.
     same_machine : bool
         The workers are processes of ours on this machine, with this process's ``sys.path``.
 
@@ -58,18 +63,36 @@ def function_bytes(function: Callable[..., Any], *, same_machine: bool) -> tuple
         blob = pickle.dumps(_ByName(function.__module__, function.__qualname__), 5)
         # by name: edits between two runs of one process must not meet the old function
         return hashlib.sha256(blob + str(id(function)).encode()).hexdigest()[:32], blob
-    modules = [] if same_machine else _project_modules(function)
+    modules = _travelling(function, same_machine)
     with _lock:
         for module in modules:
             cloudpickle.register_pickle_by_value(module)
         try:
             blob = cloudpickle.dumps(function, 5)
         except Exception as error:
-            raise UsageError(_unpicklable(function, error)) from error
+            raise UsageError(_unpicklable(function, task_name, error)) from error
         finally:
             for module in modules:
                 cloudpickle.unregister_pickle_by_value(module)
     return hashlib.sha256(blob).hexdigest()[:32], blob
+
+
+def _travelling(function: Callable[..., Any], same_machine: bool) -> list[ModuleType]:
+    """Modules that the workers cannot import, and that the function takes along."""
+    module = sys.modules.get(_defined(function).__module__)
+    found = [] if same_machine else _project_modules(function)
+    if module is None or module.__name__ == "__main__" or module in found:
+        return found
+    if not _module_importable(module.__name__):  # made at run time, as some notebooks do
+        found.append(module)
+    return found
+
+
+def _defined(function: Any) -> Any:
+    """What has a module and a file: the function inside a partial, the class of an object."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function)
 
 
 def _importable(function: Callable[..., Any]) -> bool:
@@ -81,6 +104,11 @@ def _importable(function: Callable[..., Any]) -> bool:
         found = getattr(found, name, None)
     if getattr(found, "fn", found) is not function:
         return False
+    return _module_importable(module)
+
+
+def _module_importable(module: str) -> bool:
+    """Whether an import by another process with this one's path gives the same module."""
     top = module.partition(".")[0]
     spec = importlib.machinery.PathFinder.find_spec(top)
     if spec is None:
@@ -103,7 +131,7 @@ def _installed(module: ModuleType) -> bool:
 def _project_modules(function: Callable[..., Any]) -> list[ModuleType]:
     """Loaded modules beside or below the function's file that are not installed."""
     try:
-        folder = os.path.dirname(os.path.realpath(inspect.getfile(function))) + os.sep
+        folder = os.path.dirname(os.path.realpath(inspect.getfile(_defined(function)))) + os.sep
     except (TypeError, OSError):
         return []
     found = []
@@ -116,26 +144,37 @@ def _project_modules(function: Callable[..., Any]) -> list[ModuleType]:
     return found
 
 
-def _unpicklable(function: Callable[..., Any], error: Exception) -> str:
-    captured = dict(inspect.getclosurevars(function).nonlocals)
-    captured.update(inspect.getclosurevars(function).globals)
-    for name, value in captured.items():
+def _unpicklable(function: Callable[..., Any], task_name: str, error: Exception) -> str:
+    for name, value in _captured(function).items():
         try:
             cloudpickle.dumps(value, 5)
         except Exception as cause:
             return (
-                f"task {function.__qualname__!r} uses {name!r}, and a {type(value).__qualname__} "
-                f"does not pickle ({cause}); create it inside the task, or pass plain data"
+                f"task {task_name!r} uses {name}, and a {type(value).__qualname__} does not pickle "
+                f"({cause}); create it inside the task, pass plain data, or use "
+                'task_runner="threads"'
             )
-    return f"task {function.__qualname__!r} cannot be sent to a worker: {error}"
+    return f"task {task_name!r} cannot be sent to a worker: {error}"
+
+
+def _captured(function: Any) -> dict[str, Any]:
+    """What a function takes along, by the name that its author gave it."""
+    if isinstance(function, functools.partial):
+        named = {f"argument {place}": value for place, value in enumerate(function.args)}
+        named.update({f"argument {name!r}": value for name, value in function.keywords.items()})
+        return {**named, **_captured(function.func)}
+    if not inspect.isfunction(function):
+        return {f"its attribute {name!r}": value for name, value in vars(function).items()}
+    known = inspect.getclosurevars(function)
+    return {repr(name): value for name, value in {**known.globals, **known.nonlocals}.items()}
 
 
 def source_digest(function: Callable[..., Any]) -> str | None:
     """Digest of a function's source text, or of its bytecode where there is no source."""
     try:
-        text = inspect.getsource(function).encode()
+        text = inspect.getsource(_defined(function)).encode()
     except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
+        code = getattr(_defined(function), "__code__", None)
         if code is None:
             return None
         text = code.co_code + repr(code.co_consts).encode()

@@ -5,18 +5,28 @@ Inside a task, on a worker or not, the called task is part of the run that calls
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.arguments import encode_live
 from daskflow.runner.cluster.protocol import Code
-from daskflow.runner.context import FlowInfo, TaskInfo, current_flow_run, current_task_run
+from daskflow.runner.context import (
+    FlowInfo,
+    TaskInfo,
+    TaskRunContext,
+    current_flow_run,
+    current_task_run,
+)
 from daskflow.runner.core.graph import Run, Scope, Stage
 from daskflow.runner.core.states import SUCCESSFUL
 from daskflow.runner.inline import run_inline, run_inline_async
+from daskflow.runner.logs import run_logging
 from daskflow.runner.outcomes import Journal, load_value
 from daskflow.runner.record import FlowRecord
 from daskflow.runner.state import State
+from daskflow.runner.task_runs import retry_condition
 
 if TYPE_CHECKING:
     from daskflow.runner.tasks import Task
@@ -31,33 +41,55 @@ def call_directly(
     task.check_arguments(args, kwargs)
     if task.is_async:
         return _call_async(task, args, kwargs, return_state)
-    run, outlet = _run(task, args, kwargs)
-    run_inline(run, task.fn, outlet)
+    run, journal, caller = _run(task, args, kwargs)
+    with _logging(caller):
+        run_inline(run, task.fn, journal, caller)
     return _answer(run, return_state)
 
 
 async def _call_async(
     task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool
 ) -> Any:
-    run, outlet = _run(task, args, kwargs)
-    await run_inline_async(run, task.fn, outlet)
+    run, journal, caller = _run(task, args, kwargs)
+    with _logging(caller):
+        await run_inline_async(run, task.fn, journal, caller)
     return _answer(run, return_state)
 
 
 def _run(
     task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[Run, Journal]:
-    flow_run: Any = current_flow_run.get()
-    if flow_run is not None and current_task_run.get() is None:
-        return flow_run.inline_run(task, args, kwargs), flow_run.shell.outlet
+) -> tuple[Run, Journal, TaskRunContext | None]:
     caller = current_task_run.get()
+    flow_run: Any = current_flow_run.get()
+    if flow_run is not None and caller is None:
+        return flow_run.call(task, args, kwargs), flow_run.shell.outlet, None
     flow = caller.flow if caller and caller.flow else FlowInfo("direct", "direct", "direct")
-    scope = Scope(flow.id, FlowRecord(flow.id, None))
-    info = TaskInfo(task.name, task.tags, task.log_prints)
-    code = Code("", None, task.is_async, info, flow, task.fn)
-    stage = Stage(scope, task.name, task.policy, lane_key=task.lane, code=code)
+    inherited = caller is not None and caller.task.log_prints
+    log_prints = inherited if task.log_prints is None else task.log_prints
+    code = Code("", None, task.is_async, TaskInfo(task.name, task.tags, log_prints), flow, task.fn)
+    stage = Stage(
+        Scope(flow.id, FlowRecord(flow.id, None)),
+        task.name,
+        task.policy,
+        lane_key=task.lane,
+        code=code,
+        retry_if=retry_condition(task),
+    )
     encoded = encode_live(args, kwargs, ())
-    return Run(stage, 0, encoded.payload, encoded.deps, time.time()), Journal()
+    run = Run(stage, 0, encoded.payload, encoded.deps, time.time())
+    if task.names_runs:
+        run.name = task.run_name(args, kwargs)
+    return run, Journal(), caller
+
+
+def _logging(caller: TaskRunContext | None) -> contextlib.AbstractContextManager[None]:
+    """Outside of any flow, a call shows what it logs by itself."""
+    if caller is not None or current_flow_run.get() is not None:
+        return contextlib.nullcontext()
+    from daskflow.config import get_settings  # heavy (pydantic), and workers never get here
+
+    settings = get_settings().logging
+    return run_logging(logging.getLevelNamesMapping()[settings.level], settings.console)
 
 
 def _answer(run: Run, return_state: bool) -> Any:

@@ -189,8 +189,9 @@ class DriverThread:
     def _take_submitted(self) -> None:
         submitted, driver = self._submitted, self.driver
         while submitted:
-            run = submitted.popleft()
+            run = submitted[0]  # popped when the driver has it, so that `settled` never misses it
             driver.submit(run)
+            submitted.popleft()
             self._unrecorded.append(run)
 
     def _carry_out(self) -> None:

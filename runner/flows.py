@@ -8,8 +8,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from daskflow.errors import UsageError
-from daskflow.runner.options import check_function, check_name, check_options
+from daskflow.runner.callables import check_function, function_name, is_async, plain_function
+from daskflow.runner.options import (
+    check_name,
+    check_options,
+    check_seconds,
+    check_switch,
+    check_template,
+    fill_template,
+)
 
 __all__ = ["Flow", "flow"]
 
@@ -23,7 +30,8 @@ _OPTIONS: dict[str, Any] = {
     "flow_run_name": None,
     "validate_parameters": True,
     "task_runner": None,
-    "log_prints": False,
+    "log_prints": None,
+    "cancel_grace_seconds": 10.0,
 }
 
 
@@ -38,24 +46,33 @@ class Flow(Generic[P, R]):
     """
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
-        check_function(fn, "@flow")
+        plain, self._kind = plain_function(fn)
+        check_function(plain, "@flow")
         check_options(options, _OPTIONS, "@flow")
+        functools.update_wrapper(self, plain, updated=())
         self.options: dict[str, Any] = {**_OPTIONS, **options}
-        self.fn: Callable[..., Any] = fn
-        functools.update_wrapper(self, fn)
+        self.fn: Callable[..., Any] = plain
         chosen = self.options
-        default = getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", "lambda")
-        self.name = check_name(chosen["name"] or default.replace("_", "-"), "flow name")
-        self.description = chosen["description"] or inspect.getdoc(fn)
+        default = function_name(plain).replace("_", "-")
+        self.name = check_name(chosen["name"] or default, "flow name")
+        self.description = chosen["description"] or inspect.getdoc(plain)
         self.version = chosen["version"]
         self.task_runner = chosen["task_runner"]
-        self.log_prints = bool(chosen["log_prints"])
-        self.is_async = inspect.iscoroutinefunction(fn)
-        self.signature = inspect.signature(fn)
+        self.log_prints = check_switch("log_prints", chosen["log_prints"])
+        self.cancel_grace_seconds = check_seconds(
+            "cancel_grace_seconds", chosen["cancel_grace_seconds"]
+        )
+        check_template("flow_run_name", chosen["flow_run_name"])
+        self.is_async = is_async(plain)
         if self.task_runner is not None:
             from daskflow.runner.cluster.providers import resolve_task_runner  # checks the value
 
             resolve_task_runner(self.task_runner)
+
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        """Of the function."""
+        return inspect.signature(self.fn)
 
     @property
     def entrypoint(self) -> str | None:
@@ -82,15 +99,7 @@ class Flow(Generic[P, R]):
             import coolname  # loads word lists
 
             return str(coolname.generate_slug(2))
-        if callable(template):
-            return check_name(str(template()), "flow run name")
-        try:
-            return check_name(str(template).format(**arguments), "flow run name")
-        except (KeyError, IndexError, AttributeError, ValueError) as error:
-            raise UsageError(
-                f"flow_run_name={template!r} of {self.name} cannot be filled in: {error!r}; it may "
-                f"use {', '.join(arguments)}"
-            ) from error
+        return fill_template("flow_run_name", template, arguments, self.name)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the flow and return its result; for an async flow, a coroutine.
@@ -135,21 +144,26 @@ class Flow(Generic[P, R]):
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A copy of this flow with other options."""
         check_options(options, _OPTIONS, f"{self.name}.with_options()")
-        return Flow(self.fn, **{**self.options, **options})
+        return _rebuild(self.fn, {**self.options, **options}, self._kind)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """A flow that is a method gets its instance as the first argument."""
-        return self if instance is None else functools.partial(self, instance)
+        """A flow that is a method gets its instance, or its class, as the first argument."""
+        if self._kind is classmethod:
+            first: Any = owner if instance is None else type(instance)
+            return functools.partial(self, first)
+        if self._kind is staticmethod or instance is None:
+            return self
+        return functools.partial(self, instance)
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.fn, self.options)
+        return _rebuild, (self.fn, self.options, self._kind)
 
     def __repr__(self) -> str:
         return f"<Flow {self.name}>"
 
 
-def _rebuild(fn: Callable[..., Any], options: dict[str, Any]) -> Flow[Any, Any]:
-    return Flow(fn, **options)
+def _rebuild(fn: Callable[..., Any], options: dict[str, Any], kind: Any) -> Flow[Any, Any]:
+    return Flow(kind(fn) if kind else fn, **options)
 
 
 @overload
@@ -171,8 +185,11 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         Where task runs execute: ``"processes"`` (default), ``"threads"``, ``"sync"``, an address
         such as ``"tcp://host:8786"``, a Dask cluster or client, or a `DaskTaskRunner`.  A subflow
         uses its parent's unless it names one.
-    log_prints : bool, default False
-        Record prints of the flow, and of its tasks, as log lines.
+    log_prints : bool, optional
+        Record prints of the flow, and of its tasks and subflows that do not say otherwise, as
+        log lines.
+    cancel_grace_seconds : float, default 10
+        How long running task runs have to end after Ctrl-C.
 
     Raises
     ------

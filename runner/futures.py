@@ -6,28 +6,26 @@ driver release a large result on the cluster.
 
 from __future__ import annotations
 
+import pickle
 import queue
-import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from daskflow.errors import UsageError
-from daskflow.runner.cluster.executor.values import bound_value
+from daskflow.runner.cluster.executor.values import bound_value, dumps
+from daskflow.runner.collecting import collecting, current_collection
 from daskflow.runner.core.graph import Run
 from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from daskflow.runner.state import State
 
 __all__ = [
-    "Collected",
     "DoneAndNotDone",
     "FutureList",
     "FutureOwner",
     "TaskFuture",
     "allow_failure",
     "as_completed",
-    "collecting",
-    "current_collection",
     "quote",
     "unmapped",
     "wait",
@@ -50,59 +48,6 @@ class FutureOwner(Protocol):
 
     def let_go(self, run: Run) -> None:
         """The future of `run` is gone."""
-
-
-class Collected:
-    """Futures met while arguments are pickled; each gets a slot."""
-
-    __slots__ = ("_known", "allowed", "runs")
-
-    def __init__(self) -> None:
-        self.runs: list[Run] = []
-        self.allowed: set[int] = set()
-        self._known: dict[tuple[Run, bool], int] = {}
-
-    def slot(self, run: Run, *, allowed: bool = False) -> int:
-        """The slot of `run`; plain and allowed use of the same run have one each."""
-        slot = self._known.get((run, allowed))
-        if slot is None:
-            slot = self._known[run, allowed] = len(self.runs)
-            self.runs.append(run)
-            if allowed:
-                self.allowed.add(slot)
-        return slot
-
-
-_collecting = threading.local()
-
-
-class collecting:  # used as `with collecting() as found`
-    """While active in this thread, pickling a future notes it and writes its slot."""
-
-    def __enter__(self) -> Collected:
-        self._outer = getattr(_collecting, "now", None)
-        _collecting.now = found = Collected()
-        return found
-
-    def __exit__(self, *exc: object) -> None:
-        _collecting.now = self._outer
-
-
-def current_collection() -> Collected:
-    """What is being collected in this thread.
-
-    Raises
-    ------
-    UsageError
-        When nothing is: a future is being pickled outside of a submission.
-    """
-    found: Collected | None = getattr(_collecting, "now", None)
-    if found is None:
-        raise UsageError(
-            "a future cannot be pickled; hand it to a task as an argument of submit or map, or "
-            "take its value with .result() first"
-        )
-    return found
 
 
 def _note(future: TaskFuture[Any], *, allowed: bool) -> tuple[Callable[[int], Any], tuple[int]]:
@@ -266,6 +211,9 @@ class unmapped:  # Prefect's name
     def __init__(self, value: Any) -> None:
         self.value = value
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return _same, (self.value,)  # `submit` hands everything over as it is anyway
+
 
 class quote:  # Prefect's name
     """Hand this value over without looking for futures inside it."""
@@ -276,7 +224,8 @@ class quote:  # Prefect's name
         self.value = value
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return _same, (self.value,)
+        with collecting(off=True):  # a future inside is an error, not an input
+            return pickle.loads, (dumps(self.value),)
 
 
 class FutureList(list[TaskFuture[R]]):
@@ -306,7 +255,13 @@ class FutureList(list[TaskFuture[R]]):
         results = []
         for future in self:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            results.append(future.result(left, raise_on_failure))
+            try:
+                results.append(future.result(left, raise_on_failure))
+            except BaseException:
+                if future.done():  # whoever catches this has seen that runs of the list fail
+                    for each in self:
+                        _looked_at(each._run)
+                raise
         return results
 
     def wait(self, timeout: float | None = None) -> DoneAndNotDone:
@@ -381,9 +336,10 @@ def as_completed(
         future.add_done_callback(ended.put)
     deadline = None if timeout is None else time.monotonic() + timeout
     for left in range(len(given), 0, -1):
+        patience = None if deadline is None else max(0.0, deadline - time.monotonic())
         try:
-            yield ended.get(timeout=None if deadline is None else deadline - time.monotonic())
-        except (queue.Empty, ValueError):  # ValueError: the deadline has passed
+            yield ended.get(timeout=patience)
+        except queue.Empty:
             raise TimeoutError(
                 f"{left} of {len(given)} futures are not done after {timeout} s"
             ) from None

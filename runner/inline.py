@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
-from daskflow.errors import UsageError
+from daskflow.errors import TaskCancelled, UsageError
 from daskflow.runner.arguments import Encoded, encode_live
 from daskflow.runner.cluster.executor.values import decode_arguments
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
@@ -43,10 +43,13 @@ class _Sleep(NamedTuple):
     seconds: float
 
 
+_INTERRUPTS = (KeyboardInterrupt, SystemExit, asyncio.CancelledError)
 _Effects = Generator[_Execute | _Sleep, tuple[Any, BaseException | None], None]
 
 
-def _steps(run: Run, function: Callable[..., Any], outlet: Journal) -> _Effects:
+def _steps(
+    run: Run, function: Callable[..., Any], journal: Journal, caller: TaskRunContext | None
+) -> _Effects:
     """What executing `run` here takes, until it is final."""
     driver = Driver(jitter=random.random)
     driver.slots = 1
@@ -54,20 +57,28 @@ def _steps(run: Run, function: Callable[..., Any], outlet: Journal) -> _Effects:
     while True:
         driver.pack(time.time())
         send, final, transitions, _ = driver.take()
-        outlet.write(final, transitions)
+        journal.write(final, transitions)
         if run.state in FINAL:
             return
         if not send:
             due = driver.next_due()
             assert due is not None, repr(run)
-            yield _Sleep(max(0.0, due - time.time()))
-            driver.tick(time.time())
+            try:
+                yield _Sleep(max(0.0, due - time.time()))
+                driver.tick(time.time())
+            except BaseException:  # Ctrl-C, or the surrounding coroutine was cancelled
+                gone = TaskCancelled(run.task_run_id, "interrupted while waiting for its retry")
+                driver.refuse(gone, time.time())
+                journal.write(*driver.take()[1:3])
+                raise
             continue
         started_at, cpu = time.time(), time.thread_time()
+        value: Any = None
+        caught: BaseException | None
         try:
-            execute = _prepared(run, function, outlet)
+            execute = _prepared(run, function, journal, caller)
         except BaseException as error:
-            value, caught = None, error
+            caught = error
         else:
             value, caught = yield execute
         outcome = Outcome(
@@ -77,14 +88,16 @@ def _steps(run: Run, function: Callable[..., Any], outlet: Journal) -> _Effects:
             time.time() - started_at,
             (BOUND_LIVE, value),
             caught,
-            isinstance(caught, (SystemExit, KeyboardInterrupt)),
+            isinstance(caught, _INTERRUPTS),
             time.thread_time() - cpu,
         )
         driver.outcomes(send[0].id, [outcome], "local", os.getpid())
         driver.parcel_done(send[0].id)
 
 
-def _prepared(run: Run, function: Callable[..., Any], outlet: Journal) -> _Execute:
+def _prepared(
+    run: Run, function: Callable[..., Any], journal: Journal, caller: TaskRunContext | None
+) -> _Execute:
     values = [
         load_value(dep.value, None) if dep.state in SUCCESSFUL else dep.error
         for dep in run.deps[: run.taken]
@@ -92,38 +105,60 @@ def _prepared(run: Run, function: Callable[..., Any], outlet: Journal) -> _Execu
     args, kwargs = decode_arguments(run.payload, values)
     code = run.stage.code
     assert isinstance(code, Code)
+    number = run.number
+    if caller is not None:  # a task that a task calls is part of the run that calls it
+        number, attempt, hand_on = caller.number, caller.attempt, caller.sink
 
-    def sink(line: LogLine) -> None:
-        outlet.lines(run.stage.scope, [line], "local")
-        if line.logger == "print":  # other lines went through `logging`, which shows them
-            show(line, run.label)
+        def sink(line: LogLine) -> None:
+            hand_on(line._replace(number=number, attempt=attempt))
+
+    else:
+
+        def sink(line: LogLine) -> None:
+            journal.lines(run.stage.scope, [line], "local")
+            if line.logger == "print":  # other lines went through `logging`, which shows them
+                show(line, run.label)
 
     context = TaskRunContext(
-        code.flow, code.task, run.number, run.index, run.attempt + 1, sink, run.name
+        code.flow, code.task, number, run.index, run.attempt + 1, sink, run.name
     )
     return _Execute(function, args, kwargs, context)
 
 
-def run_inline(run: Run, function: Callable[..., Any], outlet: Journal) -> None:
+def run_inline(
+    run: Run,
+    function: Callable[..., Any],
+    journal: Journal,
+    caller: TaskRunContext | None = None,
+) -> None:
     """Execute a run of a plain function in this thread, until it is final.
+
+    Parameters
+    ----------
+    run : Run
+    function : callable
+    journal : Journal
+        Where what happens is recorded.
+    caller : TaskRunContext, optional
+        The task run that calls this one.
 
     Raises
     ------
-    KeyboardInterrupt
+    KeyboardInterrupt, SystemExit
         After the run was recorded as Crashed.
     """
-    steps = _steps(run, function, outlet)
-    answer: tuple[Any, BaseException | None] = (None, None)
-    effect: _Execute | _Sleep
+    steps = _steps(run, function, journal, caller)
     try:
         effect = next(steps)
         while True:
-            if isinstance(effect, _Sleep):
+            if isinstance(effect, _Execute):
+                effect = steps.send(_call(effect))
+                continue
+            try:
                 time.sleep(effect.seconds)
-                answer = (None, None)
-            else:
-                answer = _call(effect)
-            effect = steps.send(answer)
+            except BaseException as error:
+                steps.throw(error)
+            effect = steps.send((None, None))
     except StopIteration:
         _raise_interrupt(run)
 
@@ -139,18 +174,24 @@ def _call(effect: _Execute) -> tuple[Any, BaseException | None]:
 
 
 async def run_inline_async(
-    run: Run, function: Callable[..., Awaitable[Any]], outlet: Journal
+    run: Run,
+    function: Callable[..., Awaitable[Any]],
+    journal: Journal,
+    caller: TaskRunContext | None = None,
 ) -> None:
     """Execute a run of an async function on the running loop, until it is final."""
-    steps = _steps(run, function, outlet)
+    steps = _steps(run, function, journal, caller)
     try:
         effect = next(steps)
         while True:
-            if isinstance(effect, _Sleep):
-                await asyncio.sleep(effect.seconds)
-                effect = steps.send((None, None))
-            else:
+            if isinstance(effect, _Execute):
                 effect = steps.send(await _call_async(effect))
+                continue
+            try:
+                await asyncio.sleep(effect.seconds)
+            except BaseException as error:
+                steps.throw(error)
+            effect = steps.send((None, None))
     except StopIteration:
         _raise_interrupt(run)
 
@@ -168,7 +209,7 @@ async def _call_async(effect: _Execute) -> tuple[Any, BaseException | None]:
 def _raise_interrupt(run: Run) -> None:
     """In the flow's own process Ctrl-C and exit are meant for the flow, not for the task."""
     cause = run.error.__cause__ if run.error is not None else None
-    if isinstance(cause, (KeyboardInterrupt, SystemExit)):
+    if isinstance(cause, _INTERRUPTS):
         run.looked_at = True
         raise cause
 

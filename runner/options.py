@@ -10,7 +10,21 @@ from typing import Any
 
 from daskflow.errors import UsageError
 
-__all__ = ["check_count", "check_function", "check_name", "check_options", "check_tags"]
+__all__ = [
+    "check_callable",
+    "check_count",
+    "check_factor",
+    "check_name",
+    "check_options",
+    "check_priority",
+    "check_resources",
+    "check_seconds",
+    "check_switch",
+    "check_tags",
+    "check_template",
+    "check_workers",
+    "fill_template",
+]
 
 # options of the design that a later release brings; named here so that the error can say so
 _LATER = frozenset(
@@ -18,7 +32,6 @@ _LATER = frozenset(
         "cache_expiration",
         "cache_key_fn",
         "cache_policy",
-        "cancel_grace_seconds",
         "concurrency",
         "on_cancellation",
         "on_completion",
@@ -48,22 +61,6 @@ def check_options(given: Iterable[str], known: Iterable[str], decorator: str) ->
         raise UsageError(f"{decorator} has no option {name!r}; {hint}")
 
 
-def check_function(function: Any, decorator: str) -> None:
-    """Raise `UsageError` unless `function` is something that `decorator` can run."""
-    if not callable(function):
-        raise UsageError(f"{decorator} goes above a function, not above {function!r}")
-    if isinstance(function, type):
-        raise UsageError(
-            f"{decorator} goes above a function, not above class {function.__name__}; decorate a "
-            "method or a function that makes an instance"
-        )
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise UsageError(
-            f"{decorator}: {function.__qualname__} is a generator; return a list, or submit one "
-            "task per item"
-        )
-
-
 def check_count(name: str, value: Any) -> int:
     """A whole number, 0 or more.
 
@@ -87,6 +84,43 @@ def check_factor(name: str, value: Any) -> float:
     if not number or not math.isfinite(value) or value < 0:
         raise UsageError(f"{name}={value!r} must be a number, 0 or more")
     return float(value)
+
+
+def check_seconds(name: str, value: Any) -> float:
+    """A finite number of seconds, 0 or more.
+
+    Raises
+    ------
+    UsageError
+    """
+    try:
+        return check_factor(name, value)
+    except UsageError:
+        raise UsageError(f"{name}={value!r} must be a number of seconds, 0 or more") from None
+
+
+def check_switch(name: str, value: Any) -> bool | None:
+    """True, False, or None for the default.
+
+    Raises
+    ------
+    UsageError
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    raise UsageError(f"{name}={value!r} must be True or False")
+
+
+def check_priority(value: Any) -> int:
+    """A whole number, negative ones too.
+
+    Raises
+    ------
+    UsageError
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"priority={value!r} must be a whole number")
+    return value
 
 
 def check_name(value: Any, what: str) -> str:
@@ -165,3 +199,47 @@ def check_callable(name: str, value: Callable[..., Any] | None) -> Callable[...,
     if value is not None and not callable(value):
         raise UsageError(f"{name}={value!r} must be callable")
     return value
+
+
+def check_template(name: str, value: Any) -> None:
+    """Raise `UsageError` unless `value` can name runs: a text with fields, or a callable."""
+    if value is None or callable(value):
+        return
+    if not isinstance(value, str) or not value.strip():
+        raise UsageError(
+            f"{name}={value!r} must be a text such as 'clean-{{day}}', or a callable that returns "
+            "one"
+        )
+
+
+def fill_template(name: str, template: Any, values: Mapping[str, Any], owner: str) -> str:
+    """The name of one run.
+
+    Parameters
+    ----------
+    name : str
+        Of the option, for messages.
+    template : str or callable
+        A callable gets `parameters`, if it takes an argument of that name.
+    values : mapping
+        What the fields of a text may name.
+    owner : str
+        Name of the task or flow, for messages.
+
+    Raises
+    ------
+    UsageError
+        When a field names something else, and when the result cannot be a name.
+    """
+    what = f"{name} of {owner}"
+    if callable(template):
+        takes = "parameters" in inspect.signature(template).parameters
+        return check_name(template(parameters=dict(values)) if takes else template(), what)
+    try:
+        text = template.format(**values)
+    except (KeyError, IndexError, AttributeError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{name}={template!r} of {owner} cannot be filled in: {error!r}; it may use "
+            f"{', '.join(values)}"
+        ) from error
+    return check_name(text, what)

@@ -1,4 +1,4 @@
-"""Where the driver's decisions go besides Dask: into the records of flow runs and onto the terminal.
+"""Where the driver's decisions go besides Dask: into records of flow runs and onto the terminal.
 
 Also how a task run's value is loaded for the user, wherever it lives.
 """

@@ -11,7 +11,8 @@ __all__ = ["announce", "snapshot"]
 
 
 class _Active(Protocol):
-    scopes: tuple[Scope, ...]
+    @property
+    def scopes(self) -> tuple[Scope, ...]: ...
 
 
 _active: list[_Active] = []  # the last flow run, with its subflows, stays for the final figures
@@ -30,9 +31,9 @@ def snapshot() -> list[tuple[str, int, int, int, int, int, int]]:
     ``done`` counts runs that succeeded, cached ones included; ``running`` those in a parcel.
     """
     rows: dict[str, list[int]] = {}
-    for flow_run in list(_active):
+    for flow_run in tuple(_active):  # another thread may start one
         for scope in flow_run.scopes:
-            for stage in list(scope.stages):
+            for stage in tuple(scope.stages):
                 counts = dict(stage.counts)
                 done = sum(count for state, count in counts.items() if state in SUCCESSFUL)
                 failed = sum(counts.values()) - done

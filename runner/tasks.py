@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from daskflow.errors import UsageError
 from daskflow.runner.arguments import check_call
+from daskflow.runner.callables import (
+    check_function,
+    function_name,
+    is_async,
+    plain_arity,
+    plain_function,
+)
 from daskflow.runner.context import current_flow_run, current_task_run
 from daskflow.runner.core.graph import Estimate, LaneKey
 from daskflow.runner.core.retries import RetryPolicy, validate_delays
-from daskflow.runner.futures import FutureList, TaskFuture, allow_failure, quote, unmapped
+from daskflow.runner.futures import FutureList, TaskFuture, allow_failure, unmapped
+from daskflow.runner.mapping import map_calls
 from daskflow.runner.options import (
     check_callable,
     check_count,
     check_factor,
-    check_function,
     check_name,
     check_options,
+    check_priority,
     check_resources,
+    check_switch,
     check_tags,
+    check_template,
     check_workers,
+    fill_template,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +55,7 @@ _OPTIONS: dict[str, Any] = {
     "retry_jitter_factor": 0.0,
     "retry_condition_fn": None,
     "crash_retries": None,
-    "log_prints": False,
+    "log_prints": None,
     "resources": None,
     "priority": 0,
     "workers": None,
@@ -64,32 +75,39 @@ class Task(Generic[P, R]):
     """
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
-        check_function(fn, "@task")
+        plain, self._kind = plain_function(fn)
+        check_function(plain, "@task")
         check_options(options, _OPTIONS, "@task")
+        functools.update_wrapper(self, plain, updated=())
         self.options: dict[str, Any] = {**_OPTIONS, **options}
-        self.fn = fn
-        functools.update_wrapper(self, fn)
+        self.fn: Callable[..., Any] = plain
         chosen = self.options
-        default = getattr(fn, "__name__", type(fn).__name__).replace("<lambda>", "lambda")
-        self.name = check_name(chosen["name"] or default, "task name")
-        self.description = chosen["description"] or inspect.getdoc(fn)
+        self.name = check_name(chosen["name"] or function_name(plain), "task name")
+        self.description = chosen["description"] or inspect.getdoc(plain)
         self.version = chosen["version"]
         self.tags = check_tags(chosen["tags"])
-        self.log_prints = bool(chosen["log_prints"])
+        self.log_prints = check_switch("log_prints", chosen["log_prints"])
+        self.names_runs = chosen["task_run_name"] is not None
+        check_template("task_run_name", chosen["task_run_name"])
         self.retry_condition_fn = check_callable("retry_condition_fn", chosen["retry_condition_fn"])
-        self.is_async = inspect.iscoroutinefunction(fn)
-        if isinstance(chosen["priority"], bool) or not isinstance(chosen["priority"], int):
-            raise UsageError(f"priority={chosen['priority']!r} must be a whole number")
+        self.is_async = is_async(plain)
         self.lane = LaneKey(
-            chosen["priority"],
+            check_priority(chosen["priority"]),
             self.is_async,
             check_resources(chosen["resources"]),
             check_workers(chosen["workers"]),
         )
         self.policy = self._policy(0, 0.0, 3)  # checks; the flow run fills in the settings
         self.estimate = Estimate()
-        self.signature = inspect.signature(fn)
-        self._plain_arity = _plain_arity(self.signature)
+
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        """Of the function; read late, for unpickling makes a task before its function is whole."""
+        return inspect.signature(self.fn)
+
+    @functools.cached_property
+    def _plain_arity(self) -> tuple[int, int] | None:
+        return plain_arity(self.signature)
 
     def _policy(self, retries: int, delay_s: float, crash_retries: int) -> RetryPolicy:
         chosen = self.options
@@ -114,17 +132,9 @@ class Task(Generic[P, R]):
         template = self.options["task_run_name"]
         if template is None:
             return None
-        if callable(template):
-            return str(template())
         bound = self.signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        try:
-            return str(template).format(**bound.arguments)
-        except (KeyError, IndexError, AttributeError, ValueError) as error:
-            raise UsageError(
-                f"task_run_name={template!r} of {self.name} cannot be filled in: {error!r}; it may "
-                f"use {', '.join(bound.arguments)}"
-            ) from error
+        return fill_template("task_run_name", template, bound.arguments, self.name)
 
     def check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise `UsageError` when a call does not fit the function's signature."""
@@ -143,7 +153,7 @@ class Task(Generic[P, R]):
         return_state = bool(kwargs.pop("return_state", False))
         from daskflow.runner.direct import call_directly  # the engine: only when something runs
 
-        return call_directly(self, args, kwargs, return_state)  # type: ignore[return-value]
+        return call_directly(self, args, kwargs, return_state)  # type: ignore[no-any-return]
 
     def submit(
         self,
@@ -209,9 +219,11 @@ class Task(Generic[P, R]):
             For iterables of unequal lengths, or when nothing can be iterated.
         """
         flow_run = _flow_run(f"{self.name}.map()")
+        mapped = map_calls(self.name, args, kwargs, flow_run.constant)
+        first = (*(wait_for or ()), *mapped.resolved)
         futures: FutureList[R] = FutureList(
-            flow_run.submit(self, one_args, one_kwargs, wait_for or ())
-            for one_args, one_kwargs in _calls(self.name, flow_run, args, kwargs)
+            flow_run.submit(self, one_args, one_kwargs, first)
+            for one_args, one_kwargs in mapped.calls
         )
         if return_state:
             futures.wait()
@@ -221,14 +233,20 @@ class Task(Generic[P, R]):
     def with_options(self, **options: Any) -> Task[P, R]:
         """A copy of this task with other options."""
         check_options(options, _OPTIONS, f"{self.name}.with_options()")
-        return Task(self.fn, **{**self.options, **options})
+        copy = _rebuild(self.fn, {**self.options, **options}, self._kind)
+        copy.estimate = self.estimate  # it is the same function: what is known of it stays known
+        return copy
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """A task that is a method gets its instance as the first argument."""
-        return self if instance is None else _BoundTask(self, instance)
+        """A task that is a method gets its instance, or its class, as the first argument."""
+        if self._kind is classmethod:
+            return _BoundTask(self, owner if instance is None else type(instance))
+        if self._kind is staticmethod or instance is None:
+            return self
+        return _BoundTask(self, instance)
 
     def __reduce__(self) -> Any:
-        return _rebuild, (self.fn, self.options)
+        return _rebuild, (self.fn, self.options, self._kind)
 
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
@@ -259,22 +277,8 @@ class _BoundTask:
         return getattr(self._task, name)
 
 
-def _rebuild(fn: Callable[..., Any], options: dict[str, Any]) -> Task[Any, Any]:
-    return Task(fn, **options)
-
-
-def _plain_arity(signature: inspect.Signature) -> tuple[int, int] | None:
-    """Fewest and most positional arguments, where a call without keywords is that simple."""
-    fewest = most = 0
-    for parameter in signature.parameters.values():
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            most += 1
-            fewest += parameter.default is parameter.empty
-        elif parameter.kind is parameter.VAR_POSITIONAL:
-            most = 1 << 30
-        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            return None
-    return fewest, most
+def _rebuild(fn: Callable[..., Any], options: dict[str, Any], kind: Any) -> Task[Any, Any]:
+    return Task(kind(fn) if kind else fn, **options)
 
 
 def _flow_run(call: str) -> FlowRun:
@@ -290,56 +294,6 @@ def _flow_run(call: str) -> FlowRun:
             "task here by calling it directly"
         )
     return flow_run  # type: ignore[return-value]
-
-
-def _calls(
-    name: str, flow_run: FlowRun, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterable[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The arguments of each run of a map."""
-    named = [(f"argument {place}", value) for place, value in enumerate(args)]
-    named += [(f"argument {key!r}", value) for key, value in kwargs.items()]
-    columns: list[list[Any] | None] = []
-    constants: list[Any] = []
-    for _, given in named:
-        value = given.result() if isinstance(given, TaskFuture) else given
-        if isinstance(value, allow_failure) and isinstance(value.future, (list, tuple)):
-            value = [allow_failure(item) for item in value.future]
-        mapped = _is_mapped(value)
-        columns.append(list(value) if mapped else None)
-        constants.append(None if mapped else flow_run.constant(_constant(value)))
-    lengths = {
-        what: len(column)
-        for (what, _), column in zip(named, columns, strict=True)
-        if column is not None
-    }
-    if not lengths:
-        raise UsageError(
-            f"{name}.map() got nothing to iterate over; pass at least one list, or use submit()"
-        )
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{what} has {length}" for what, length in lengths.items())
-        raise UsageError(
-            f"{name}.map() got iterables of unequal lengths: {told}; make them equal, or wrap "
-            "what every run should get in unmapped()"
-        )
-    count, split = next(iter(lengths.values())), len(args)
-    keys = list(kwargs)
-    for index in range(count):
-        values = [
-            constant if column is None else column[index]
-            for column, constant in zip(columns, constants, strict=True)
-        ]
-        yield tuple(values[:split]), dict(zip(keys, values[split:], strict=True))
-
-
-def _is_mapped(value: Any) -> bool:
-    if isinstance(value, (unmapped, quote, allow_failure, str, bytes, bytearray)):
-        return False
-    return isinstance(value, Iterable)
-
-
-def _constant(value: Any) -> Any:
-    return value.value if isinstance(value, unmapped) else value
 
 
 def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
@@ -378,8 +332,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         ``(task, task_run, state) -> bool``; False gives up.
     crash_retries : int, default 3
         Further executions after a worker was lost while executing the run.
-    log_prints : bool, default False
-        Record prints as log lines.
+    log_prints : bool, optional
+        Record prints as log lines; default: what the flow says.
     resources : dict, optional
         Dask resources that the worker must have, such as ``{"GPU": 1}``.
     priority : int, default 0

@@ -1,0 +1,240 @@
+"""The task runs of one flow run: from a call or a submission of a task to a run of the driver.
+
+A task is looked up once per flow run; what all its runs share is made then.  Submissions belong to
+the driver's thread and direct calls to the caller's, so each has counters of its own.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from daskflow.config import Settings
+from daskflow.runner.arguments import encode_live
+from daskflow.runner.cluster.executor.functions import register_function
+from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
+from daskflow.runner.code import function_bytes, source_digest
+from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo
+from daskflow.runner.core.driver import describe
+from daskflow.runner.core.graph import Remote, Run, Scope, Stage
+from daskflow.runner.core.retries import RetryPolicy
+from daskflow.runner.core.states import COMPLETED, FAILED, SUCCESSFUL
+from daskflow.runner.futures import TaskFuture
+from daskflow.runner.inline import InlineShell
+from daskflow.runner.record import FlowRecord, as_json
+from daskflow.runner.shell import DriverShell
+from daskflow.runner.state import State
+from daskflow.runner.store.rows import TaskRow
+
+if TYPE_CHECKING:
+    from daskflow.runner.tasks import Task
+
+__all__ = ["AttemptInfo", "TaskRuns", "retry_condition"]
+
+_logger = logging.getLogger(FLOW_LOGGER)
+
+
+class _Use:
+    """A task as used in this flow run; calls and submissions share its number and names."""
+
+    __slots__ = ("inline", "next_index", "number", "policy", "stage")
+
+    def __init__(self, number: int, policy: RetryPolicy, next_index: Callable[[], int]) -> None:
+        self.number = number
+        self.policy = policy
+        self.next_index = next_index
+        self.stage: Stage | None = None  # of submitted runs: the driver's thread counts them
+        self.inline: Stage | None = None  # of direct calls: the caller's thread does
+
+
+class TaskRuns:
+    """Makes the task runs of one flow run and hands them to whoever executes them.
+
+    Parameters
+    ----------
+    info : FlowInfo
+        Of the flow run.
+    log_prints : bool
+        Prints of tasks that do not say otherwise are log lines.
+    settings : Settings
+    record : FlowRecord
+    shell : DriverShell or InlineShell
+        Executes what is submitted.
+
+    Attributes
+    ----------
+    submitted, called : Scope
+        What was submitted, and what was called directly.
+    """
+
+    def __init__(
+        self,
+        info: FlowInfo,
+        log_prints: bool,
+        settings: Settings,
+        record: FlowRecord,
+        shell: DriverShell | InlineShell,
+    ) -> None:
+        self._info = info
+        self._log_prints = log_prints
+        self._defaults = settings.tasks
+        self._record = record
+        self._shell = shell
+        self._next_number = shell.next_number
+        self.submitted = Scope(info.id, record)
+        self.called = Scope(info.id, record)
+        self._uses: dict[Task[Any, Any], _Use] = {}
+        self._indexes: dict[str, Callable[[], int]] = {}
+        self._inputs = Stage(Scope("inputs"), "input", RetryPolicy())
+
+    def submit(
+        self,
+        task: Task[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        wait_for: Sequence[Any],
+    ) -> TaskFuture[Any]:
+        """Hand a task run to the cluster; microseconds, no I/O."""
+        task.check_arguments(args, kwargs)
+        use = self._uses.get(task) or self._use(task)
+        stage = use.stage or self._submit_stage(task, use)
+        shell = self._shell
+        encoded = shell.encode(args, kwargs, wait_for, task.name)
+        run = Run(
+            stage,
+            self._next_number(),
+            encoded.payload,
+            encoded.deps,
+            time.time(),
+            encoded.allowed,
+            encoded.taken,
+        )
+        if task.names_runs:
+            run.name = task.run_name(args, kwargs)
+        shell.submit(run)
+        return TaskFuture(run, shell)
+
+    def call(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
+        """A task run that the caller executes itself; its inputs are waited for, and here."""
+        use = self._uses.get(task) or self._use(task)
+        stage = use.inline or self._inline_stage(task, use)
+        encoded = encode_live(args, kwargs, ())
+        self._shell.wait_for(encoded.deps, None)
+        deps = tuple(self._here(dep) for dep in encoded.deps)
+        run = Run(
+            stage,
+            self._next_number(),
+            encoded.payload,
+            deps,
+            time.time(),
+            encoded.allowed,
+            encoded.taken,
+        )
+        if task.names_runs:
+            run.name = task.run_name(args, kwargs)
+        return run
+
+    def constant(self, value: Any) -> Any:
+        """An argument that every run of a map gets; a large one is sent once."""
+        shell = self._shell
+        return (
+            value if isinstance(shell, InlineShell) or shell.live else shell.literals.share(value)
+        )
+
+    def _here(self, dep: Run) -> Run:
+        """An input with its value in this process: remote ones are the driver's to count."""
+        if dep.state not in SUCCESSFUL or (dep.kept and not isinstance(dep.value, Remote)):
+            return dep
+        copy = Run(self._inputs, dep.number, None, (), dep.created_at)
+        copy.state = COMPLETED
+        copy.value = (BOUND_LIVE, self._shell.value_of(dep, None))
+        return copy
+
+    # -- what the runs of a task share ---------------------------------------------------------
+
+    def _use(self, task: Task[Any, Any]) -> _Use:
+        defaults = self._defaults
+        policy = task.policy_with(
+            defaults.retries, defaults.retry_delay_seconds, defaults.crash_retries
+        )
+        next_index = self._indexes.setdefault(task.name, itertools.count().__next__)
+        use = self._uses[task] = _Use(len(self._uses), policy, next_index)
+        options: dict[str, Any] = {
+            "retries": policy.retries,
+            "retry_delay_seconds": list(policy.delays_s),
+            "crash_retries": policy.crash_retries,
+        }
+        for key in ("resources", "priority", "workers"):
+            if task.options[key]:
+                options[key] = task.options[key]
+        digest = source_digest(task.fn)
+        tags = as_json(list(task.tags))
+        self._record.task(
+            TaskRow(use.number, task.name, task.version, tags, digest, as_json(options))
+        )
+        return use
+
+    def _submit_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
+        use.stage = self._stage(task, use, self.submitted, self._code(task))
+        return use.stage
+
+    def _inline_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
+        code = Code("", None, task.is_async, self._task_info(task), self._info, task.fn)
+        use.inline = self._stage(task, use, self.called, code)
+        return use.inline
+
+    def _stage(self, task: Task[Any, Any], use: _Use, scope: Scope, code: Code) -> Stage:
+        return Stage(
+            scope,
+            task.name,
+            use.policy,
+            lane_key=task.lane,
+            estimate=task.estimate,
+            code=code,
+            retry_if=retry_condition(task),
+            number=use.number,
+            next_index=use.next_index,
+        )
+
+    def _code(self, task: Task[Any, Any]) -> Code:
+        info, shell = self._task_info(task), self._shell
+        if isinstance(shell, InlineShell) or shell.live:
+            digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
+            register_function(digest, task.fn)
+            return Code(digest, None, task.is_async, info, self._info, task.fn)
+        same_machine = shell.runner.same_machine
+        digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
+        return Code(digest, blob, task.is_async, info, self._info, task.fn)
+
+    def _task_info(self, task: Task[Any, Any]) -> TaskInfo:
+        chosen = task.log_prints
+        return TaskInfo(task.name, task.tags, self._log_prints if chosen is None else chosen)
+
+
+class AttemptInfo(NamedTuple):
+    """What `retry_condition_fn` is told of the task run that it decides on."""
+
+    id: str
+    name: str
+    attempt: int  # the one that failed; 1 for the first
+
+
+def retry_condition(task: Task[Any, Any]) -> Callable[[Run, BaseException], bool] | None:
+    """`retry_condition_fn` of a task, as the driver asks it; one that raises says no."""
+    condition = task.retry_condition_fn
+    if condition is None:
+        return None
+
+    def retry_if(run: Run, error: BaseException) -> bool:
+        attempt = AttemptInfo(run.task_run_id, run.label, run.attempt)
+        state = State(FAILED, describe(error), error=error)
+        try:
+            return bool(condition(task, attempt, state))
+        except Exception:
+            _logger.exception("retry_condition_fn of %s raised; no retry", task.name)
+            return False
+
+    return retry_if

@@ -1,4 +1,7 @@
-"""From what a person types to a flow run: id, unique prefix of an id, name, or `@last`."""
+"""From what a person types to a flow run: id, unique prefix of an id, name, or `@last`.
+
+`@last` is the newest run that a person started: a subflow is never meant by it.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,7 @@ def find_flow_run(ref: str, find: Find) -> FlowRunRow:
     An exact id wins over a name, a name over a prefix of an id.
     """
     if ref == "@last":
-        everything = {"state": None, "flow": None, "before": None, "parent": None}
-        runs = find("flow_runs", limit=1, **everything)
+        runs = find("last_flow_run")
         if not runs:
             raise NotFoundError("no flow run is recorded yet, so there is no '@last'")
         return FlowRunRow._make(runs[0])

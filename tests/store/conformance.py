@@ -117,6 +117,13 @@ class StoreConformance(WriterConformance):
             assert store.find_flow_run(ref) == old
         assert store.find_flow_run("@last") == new
 
+    def test_last_is_never_a_subflow(self, writer, store):
+        root = flow_run(RUN, created_at=1.0)
+        writer.flow_run(root)
+        writer.flow_run(flow_run(OTHER, created_at=2.0, parent_flow_run_id=RUN))
+        assert writer.flush()
+        assert store.find_flow_run("@last") == root
+
     def test_an_ambiguous_ref_lists_the_candidates(self, writer, store):
         one, two = "ab1" + "0" * 29, "ab2" + "0" * 29
         writer.flow_run(flow_run(one, name="twin"))

@@ -19,6 +19,16 @@ WHERE
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
+-- name: last_flow_run
+SELECT
+    flow_run_id, name, flow_name, flow_version, state, message, parameters, tags,
+    parent_flow_run_id, parent_task_run, attempt, created_at, started_at, ended_at, entrypoint,
+    code_digest, environment, task_runner, host, pid, process_started_at, boot_id
+FROM flow_run
+WHERE state IS NOT NULL AND parent_flow_run_id IS NULL
+ORDER BY created_at DESC, id DESC
+LIMIT 1
+
 -- name: flow_runs_by_prefix
 SELECT
     flow_run_id, name, flow_name, flow_version, state, message, parameters, tags,

@@ -2,6 +2,7 @@
 
 The executor's thread takes runs from the left of `pending`; the watchdog may cut the parcel by
 taking from the right.  Both operations are atomic, so each run is either executed or handed back.
+Nothing is told after the final report, whoever comes late.
 """
 
 from __future__ import annotations
@@ -11,15 +12,33 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from daskflow.runner.cluster.executor.channel import Channel
 from daskflow.runner.cluster.protocol import Item, Order, Report, Told
 from daskflow.runner.context import LogLine
 
-__all__ = ["ActiveParcel"]
+__all__ = ["ActiveParcel", "LineSink"]
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+class LineSink:
+    """Takes the log lines of a parcel's runs, until the parcel has ended.
+
+    A thread that a task leaves behind keeps its context, and so this object: no more than this.
+    """
+
+    __slots__ = ("ended", "lines")
+
+    def __init__(self) -> None:
+        self.lines: deque[LogLine] = deque()
+        self.ended = False
+
+    def __call__(self, line: LogLine) -> None:
+        if not self.ended:
+            self.lines.append(line)
 
 
 class ActiveParcel:
@@ -30,60 +49,89 @@ class ActiveParcel:
         self.channel = channel
         self.pending: deque[Item] = deque(order.items)
         self.told: deque[Told] = deque()
-        self.logs: deque[LogLine] = deque()
+        self.sink = LineSink()
+        self.returned: deque[int] = deque()  # not executed here; the next report hands them back
         self.running: tuple[int, float] | None = None  # the sync run being executed
         self.overlapping: dict[int, float] = {}  # the async runs being executed
         self.noted: set[int] = set()  # reported as running
+        self.epoch = time.time() - time.perf_counter()
         self.deadline: float | None = None
         self.untold_bytes = 0
-        self.reported_at = time.time()
-        self._sending = threading.Lock()
+        self.reported_at = self.now()
+        self._reporting = threading.Lock()
 
-    def take_rest(self) -> list[int]:
-        """Take what has not started, for handing it back."""
+    def now(self) -> float:
+        """Wall-clock time as of the parcel's start, never set back or forward since."""
+        return self.epoch + time.perf_counter()
+
+    def start_box(self) -> None:
+        """The time box begins: functions are loaded, the first run is about to start."""
+        if self.order.box_s is not None:
+            self.deadline = self.now() + self.order.box_s
+
+    def cut(self) -> None:
+        """Start nothing more of this parcel; the next report hands the rest back."""
+        with self._reporting:
+            self._take_rest()
+
+    def _take_rest(self) -> None:
         rest: list[int] = []
-        pop: Any = self.pending.pop
         try:
             while True:
-                rest.append(pop()[0])
+                rest.append(self.pending.pop()[0])
         except IndexError:
-            rest.reverse()
-            return rest
+            self.returned.extend(reversed(rest))
 
-    def report(
-        self,
-        *,
-        handed_back: list[int] | None = None,
-        running: list[tuple[int, float]] | None = None,
-        final: bool = False,
-    ) -> None:
-        """Tell the driver all that is known and untold."""
-        with self._sending:
-            # outcomes first: the log lines of whatever is taken here are in `logs` already
-            told = _drain(self.told)
-            logs = _drain(self.logs)
-            self.untold_bytes = 0
-            self.reported_at = time.time()
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT if final else None
-            self.channel.send(
-                Report(
-                    self.order.parcel_id,
-                    self.channel.worker,
-                    self.channel.pid,
-                    told,
-                    running or [],
-                    logs,
-                    handed_back or [],
-                    final,
-                    peak,
-                )
+    def report(self, *, running: Sequence[tuple[int, float]] = (), final: bool = False) -> None:
+        """Tell the driver all that is known and untold.
+
+        Parameters
+        ----------
+        running : sequence of (int, float)
+            Runs that have been executing for a while, and since when.
+        final : bool
+            The parcel has ended; what it has not started is handed back.
+        """
+        with self._reporting:
+            if self.sink.ended:
+                return
+            if final:
+                self._take_rest()
+                self.sink.ended = True
+            # outcomes first: the log lines of whatever is taken here are in `lines` already
+            told, lines, returned = (
+                _drain(self.told),
+                _drain(self.sink.lines),
+                _drain(self.returned),
             )
+            self.untold_bytes = 0
+            self.reported_at = self.now()
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT if final else None
+            channel = self.channel
+            report = Report(
+                self.order.parcel_id,
+                channel.worker,
+                channel.pid,
+                told,
+                list(running),
+                lines,
+                returned,
+                final,
+                peak,
+            )
+            try:
+                channel.send(report)
+            except BaseException:  # not told: the next report has it
+                self.told.extendleft(reversed(told))
+                self.sink.lines.extendleft(reversed(lines))
+                self.returned.extendleft(reversed(returned))
+                raise
+
+    def let_go(self) -> None:
+        """Hold nothing of the task runs any more, whoever still holds the parcel."""
+        self.order = self.order._replace(items=[])
 
 
 def _drain(queue: deque[Any]) -> list[Any]:
-    taken = []
-    try:
-        while True:
-            taken.append(queue.popleft())
-    except IndexError:
-        return taken
+    """Take what is there now, and not what is added meanwhile."""
+    return [queue.popleft() for _ in range(len(queue))]

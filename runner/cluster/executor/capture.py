@@ -1,7 +1,8 @@
 """Log records and prints of a task run or flow run, found by context variable.
 
 One handler on the root logger sees what any library logs inside a run; `print` is wrapped once a
-process and looks at the current run.  Outside of a run both do nothing.
+process and looks at the current run.  Outside of a run both do nothing.  Flows with different log
+levels share a process: the run loggers let the lowest one through, the handler asks each run.
 """
 
 from __future__ import annotations
@@ -26,15 +27,18 @@ from daskflow.runner.context import (
 __all__ = ["REPLAYED", "RunLogHandler", "install_capture", "remove_capture"]
 
 REPLAYED = "daskflow_replayed"  # marks a record that came from a worker and is shown again here
+_LONGEST = 100_000  # characters of one message
+_RUN_LOGGERS = (TASK_LOGGER, FLOW_LOGGER)
 _lock = threading.Lock()
+_outer_levels: dict[str, int] = {}  # of the run loggers, while captured
+_lowest: int | None = None  # level that is captured
 
 
 class RunLogHandler(logging.Handler):
     """Hands records that are made inside a task run or a flow run to that run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        task, flow = current_task_run.get(), current_flow_run.get()
-        if (task is None and flow is None) or getattr(record, REPLAYED, False):
+        if getattr(record, REPLAYED, False) or not _wanted(record):
             return
         try:
             message = record.getMessage()
@@ -46,7 +50,22 @@ class RunLogHandler(logging.Handler):
         _hand_over(record.created, record.levelno, record.name, message)
 
 
+def _wanted(record: logging.LogRecord) -> bool:
+    """Whether a run is going on here that wants this record."""
+    task, flow = current_task_run.get(), current_flow_run.get()
+    info = task.flow if task is not None else flow.info if flow is not None else None
+    if info is None or record.name not in _RUN_LOGGERS:
+        return task is not None or flow is not None
+    return record.levelno >= info.log_level
+
+
 def _hand_over(at: float, level: int, logger: str, message: str) -> None:
+    if len(message) > _LONGEST:
+        left_out = len(message) - _LONGEST
+        message = f"{message[:_LONGEST]} [… {left_out} characters left out]"
+    # exactly int and str: a level of an enum, or a text of a class of its own, would need its
+    # module wherever the line goes
+    level, message = int(level), str.__str__(message)
     task = current_task_run.get()
     if task is not None:
         task.sink(LogLine(task.number, task.attempt, at, level, logger, message))
@@ -62,23 +81,33 @@ def install_capture(level: int) -> None:
     Parameters
     ----------
     level : int
-        Lowest level of the run loggers that is captured, as in `logging`.
+        Lowest level of the run loggers that is captured, as in `logging`.  A later call may lower
+        it: what a run does not want is left out by its own level.
     """
-    if _handler in logging.getLogger().handlers:
+    global _lowest
+    if _lowest is not None and _lowest <= level and _handler in logging.getLogger().handlers:
         return
     with _lock:
-        if _handler not in logging.getLogger().handlers:
-            logging.getLogger().addHandler(_handler)
-            for name in (TASK_LOGGER, FLOW_LOGGER):
-                logging.getLogger(name).setLevel(level)
-            if not hasattr(builtins.print, "daskflow_plain"):
-                builtins.print = _capturing(builtins.print)
+        for name in _RUN_LOGGERS:
+            logger = logging.getLogger(name)
+            _outer_levels.setdefault(name, logger.level)
+            if _lowest is None or level < _lowest:
+                logger.setLevel(level)
+        _lowest = level if _lowest is None else min(level, _lowest)
+        logging.getLogger().addHandler(_handler)  # once, however often it is added
+        if not hasattr(builtins.print, "daskflow_plain"):
+            builtins.print = _capturing(builtins.print)
 
 
 def remove_capture() -> None:
     """Leave this process's logging and `print` as they were."""
+    global _lowest
     with _lock:
         logging.getLogger().removeHandler(_handler)
+        for name, level in _outer_levels.items():
+            logging.getLogger(name).setLevel(level)
+        _outer_levels.clear()
+        _lowest = None
         builtins.print = getattr(builtins.print, "daskflow_plain", builtins.print)
 
 

@@ -25,19 +25,22 @@ class Channel(Protocol):
 
     worker: str
     pid: int
+    live: bool  # worker and flow share a process: values are handed over as they are
 
     def send(self, report: Report) -> None:
         """Hand a report over; from any thread, without waiting."""
 
-    @property
-    def keep(self) -> Callable[[str, Any, int], None] | None:
-        """Keeps a large value here under a key that belongs to the driver's client."""
+    def keep(self, key: str, value: Any, size: int) -> None:
+        """Keep a large value here under a key that belongs to the driver's client."""
+
+    def secede(self) -> None:
+        """Give the slot of this thread's Dask task back; the task goes on."""
 
 
 class DirectChannel:
     """For workers that are threads of the flow process."""
 
-    keep = None
+    live = True
 
     def __init__(self, topic: str, worker: str) -> None:
         self._receive = receivers[topic]
@@ -47,9 +50,17 @@ class DirectChannel:
     def send(self, report: Report) -> None:
         self._receive(report)
 
+    def keep(self, key: str, value: Any, size: int) -> None:
+        raise AssertionError(f"{key}: no value is kept under a key in the flow process")
+
+    def secede(self) -> None:
+        _secede()
+
 
 class TopicChannel:
     """For workers in other processes, by events on the scheduler."""
+
+    live = False
 
     def __init__(self, worker: Any, topic: str, client_id: str) -> None:
         self._worker = worker
@@ -77,3 +88,12 @@ class TopicChannel:
             )
 
         sync(worker.loop, register)
+
+    def secede(self) -> None:
+        _secede()
+
+
+def _secede() -> None:
+    from distributed import secede  # on a worker distributed is loaded already
+
+    secede()

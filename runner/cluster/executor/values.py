@@ -2,20 +2,20 @@
 
 An argument that was a future pickles as a call of `bound_value` with its slot; unpickling inside
 `binding` puts the input's value in its place, at any depth of any object.  Results of plain types
-ride as they are, other small ones as bytes of their own, large ones stay on the worker as a key.
+ride as they are, other small ones as bytes of their own, large ones stay on the worker as a key:
+those are tried for whether they can leave it, because nobody could fetch one that cannot.
 """
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cloudpickle
 
-from daskflow.runner.cluster.executor.structure import replace_inside
+from daskflow.runner.cluster.executor.structure import MAX_DEPTH, replace_inside
 from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
     BOUND_INPUT,
@@ -37,9 +37,11 @@ __all__ = [
     "decode_arguments",
     "dumps",
     "encode_result",
+    "is_small",
 ]
 
 _bound = threading.local()
+_TABLES = frozenset({"numpy", "pandas", "polars", "pyarrow"})
 
 
 class MissingInput(Exception):
@@ -58,16 +60,6 @@ class Slot:
 def bound_value(slot: int) -> Any:
     """The value of input `slot` of the task run whose arguments are being unpickled."""
     return _bound.values[slot]
-
-
-@contextlib.contextmanager
-def _binding(values: Sequence[Any]) -> Iterator[None]:
-    outer = getattr(_bound, "values", ())
-    _bound.values = values
-    try:
-        yield
-    finally:
-        _bound.values = outer
 
 
 def dumps(value: Any) -> bytes:
@@ -115,46 +107,108 @@ def bind(
 def decode_arguments(payload: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Turn a payload into ``(args, kwargs)`` with all inputs in their places."""
     if type(payload) is bytes:
-        with _binding(values):
+        if not values:
             return pickle.loads(payload)  # type: ignore[no-any-return]
+        outer = getattr(_bound, "values", ())
+        _bound.values = values
+        try:
+            return pickle.loads(payload)  # type: ignore[no-any-return]
+        finally:
+            _bound.values = outer
     if not values:
         return payload  # type: ignore[no-any-return]
 
     def fill(item: Any) -> Any:
         return values[item.number] if type(item) is Slot else item
 
-    return replace_inside(payload, fill)  # type: ignore[no-any-return]
+    # the payload's two own containers come on top of the depth at which futures were found
+    return replace_inside(payload, fill, MAX_DEPTH + 2)  # type: ignore[no-any-return]
 
 
-def encode_result(
-    value: Any, keep: Callable[[Any, int], str] | None
-) -> tuple[int, Any, int | None]:
+def encode_result(value: Any, *, live: bool) -> tuple[int, Any, int | None]:
     """How a result travels: ``(binding tag, value, bytes)``.
 
     Parameters
     ----------
     value : object
         What the task returned.
-    keep : callable or None
-        Keeps a large value on this worker and returns its Dask key; gets the value and its size
-        in bytes.  None when worker and flow share a process: then nothing is pickled at all.
+    live : bool
+        Worker and flow share a process: nothing is pickled at all.
+
+    Returns
+    -------
+    tuple
+        With tag `BOUND_INPUT` the value itself and its size: it is large, and the caller keeps it
+        on the worker under a key.
 
     Raises
     ------
-    Exception
+    BaseException
         Whatever pickling `value` raises.
     """
     kind = type(value)
-    if kind in PLAIN_TYPES and (kind not in (str, bytes) or len(value) <= INLINE_LIMIT):
-        return BOUND_PLAIN, value, None
-    if keep is None:
+    if kind in PLAIN_TYPES:
+        size = _plain_size(value)
+        if size <= INLINE_LIMIT:
+            return BOUND_PLAIN, value, size or None
+        return (BOUND_LIVE, value, None) if live else (BOUND_INPUT, value, size)
+    if live:
         return BOUND_LIVE, value, None
-    from dask.sizeof import sizeof  # only workers get here, and there Dask is loaded already
-
-    size = sizeof(value)
+    size = _size(value)
     if size <= INLINE_LIMIT:
         blob = dumps(value)
         if len(blob) <= INLINE_LIMIT:
             return BOUND_PICKLED, blob, len(blob)
-        size = len(blob)
-    return BOUND_INPUT, keep(value, size), size
+        return BOUND_INPUT, value, len(blob)
+    if not _surely_pickles(value):
+        _try_pickling(value)
+    return BOUND_INPUT, value, size
+
+
+def is_small(value: Any) -> bool:
+    """Whether encoding `value` takes microseconds, as far as can be told beforehand."""
+    size = _plain_size(value) if type(value) in PLAIN_TYPES else _size(value)
+    return size <= INLINE_LIMIT
+
+
+def _plain_size(value: Any) -> int:
+    """Bytes of a plain value, as far as they matter; 0 for small numbers."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return len(value)
+    return value.bit_length() // 8 if kind is int else 0
+
+
+def _size(value: Any) -> int:
+    """About how many bytes `value` takes; 0 when it cannot be told without pickling it."""
+    from dask.sizeof import sizeof  # only workers get here, and there Dask is loaded already
+
+    try:
+        return int(sizeof(value))
+    except Exception:  # cyclic containers, broken __sizeof__ and nbytes of user classes
+        return 0
+
+
+def _surely_pickles(value: Any) -> bool:
+    """Tables and arrays: not tried, since a trial would take as long as sending them."""
+    room = type(value).__module__.partition(".")[0]
+    return room in _TABLES and not getattr(getattr(value, "dtype", None), "hasobject", False)
+
+
+class _Nowhere:
+    """A file that forgets what is written to it."""
+
+    def write(self, data: Any) -> int:
+        return len(data)
+
+
+def _try_pickling(value: Any) -> None:
+    try:
+        pickle.Pickler(_Nowhere(), 5, buffer_callback=_leave_out).dump(value)
+    except Exception:  # lambdas, local classes, anything that only cloudpickle takes
+        cloudpickle.Pickler(_Nowhere(), 5, buffer_callback=_leave_out).dump(value)
+
+
+def _leave_out(buffer: pickle.PickleBuffer) -> bool:
+    """Keep a buffer out of the stream: it is not copied."""
+    return False

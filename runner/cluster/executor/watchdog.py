@@ -6,6 +6,7 @@ reports runs that last; and it sends log lines home while their run still execut
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
@@ -13,9 +14,11 @@ from daskflow.runner.cluster.executor.active import ActiveParcel
 
 __all__ = ["unwatch", "watch"]
 
+_logger = logging.getLogger(__name__)
+
 _TICK_S = 0.025
 _NOTE_AFTER_S = 0.1
-_LINGER_S = 1.0  # goes to sleep after this long without a parcel
+_LINGER_TICKS = 40  # goes to sleep after so many looks without a parcel
 
 _parcels: set[ActiveParcel] = set()
 _wake = threading.Event()
@@ -41,22 +44,29 @@ def unwatch(parcel: ActiveParcel) -> None:
 
 
 def _run() -> None:
-    idle_since: float | None = None
+    idle = 0
     while True:
         _wake.wait()
         time.sleep(_TICK_S)
-        parcels = list(_parcels)
-        now = time.time()
-        for parcel in parcels:
-            _look_after(parcel, now)
-        if parcels:
-            idle_since = None
-        elif idle_since is None:
-            idle_since = now
-        elif now - idle_since > _LINGER_S:
+        idle = 0 if _look_around() else idle + 1
+        if idle > _LINGER_TICKS:
             _wake.clear()
             if _parcels:  # one came between the look and the clear
                 _wake.set()
+
+
+def _look_around() -> bool:
+    """Look after every parcel; False when there is none.
+
+    A function of its own, so that no variable of the sleeping thread holds a finished parcel.
+    """
+    parcels = list(_parcels)
+    for parcel in parcels:
+        try:
+            _look_after(parcel, parcel.now())
+        except Exception:  # the way home is broken; other parcels still need this thread
+            _logger.debug("parcel %s could not report", parcel.order.parcel_id, exc_info=True)
+    return bool(parcels)
 
 
 def _look_after(parcel: ActiveParcel, now: float) -> None:
@@ -66,10 +76,10 @@ def _look_after(parcel: ActiveParcel, now: float) -> None:
         running.append(current)
     running += [each for each in list(parcel.overlapping.items()) if now - each[1] > _NOTE_AFTER_S]
     running = [each for each in running if each[0] not in parcel.noted]
-    parcel.noted.update(number for number, _ in running)
-    rest: list[int] = []
-    if parcel.deadline is not None and now > parcel.deadline and parcel.pending:
-        rest = parcel.take_rest()
+    # only behind a run that is executing: before the first one nothing is late
+    if current is not None and parcel.deadline is not None and now > parcel.deadline:
+        parcel.cut()
     waited = now - parcel.reported_at > _NOTE_AFTER_S
-    if running or rest or (waited and (parcel.told or parcel.logs)):
-        parcel.report(handed_back=rest, running=running)
+    if running or parcel.returned or (waited and (parcel.told or parcel.sink.lines)):
+        parcel.report(running=running)
+        parcel.noted.update(number for number, _ in running)

@@ -79,7 +79,7 @@ def function_bytes(
 
 def _travelling(function: Callable[..., Any], same_machine: bool) -> list[ModuleType]:
     """Modules that the workers cannot import, and that the function takes along."""
-    module = sys.modules.get(_defined(function).__module__)
+    module = sys.modules.get(getattr(_defined(function), "__module__", None) or "")
     found = [] if same_machine else _project_modules(function)
     if module is None or module.__name__ == "__main__" or module in found:
         return found

@@ -1,0 +1,37 @@
+"""The places where a flow's tasks can run, each shared by all tests that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests import foreign, leaks
+
+EVERYWHERE = ("processes", "threads", "sync", "external")
+
+
+@pytest.fixture(scope="session")
+def external_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a scheduler with two workers that share nothing with this process."""
+    cluster = foreign.ForeignCluster(tmp_path_factory.mktemp("external"))
+    pids = {process.pid for process in (cluster.scheduler, *cluster.workers.values())}
+    leaks.shared_pids.append(lambda: pids)
+    try:
+        yield cluster.address
+    finally:
+        cluster.close()
+
+
+@pytest.fixture(params=EVERYWHERE)
+def where(request: pytest.FixtureRequest) -> Any:
+    """A `task_runner`: worker processes, threads, this thread, an external scheduler.
+
+    ``pytest.mark.parametrize("where", [...], indirect=True)`` leaves some of them out.
+    """
+    if request.param == "processes":
+        return request.getfixturevalue("cluster")
+    if request.param == "external":
+        return request.getfixturevalue("external_address")
+    return request.param

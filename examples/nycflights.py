@@ -25,15 +25,14 @@ def data_file(name: str) -> Path:
 def deliver(inbox: Path, months: list[int]) -> list[Path]:
     """Fill the inbox as a supplier would: one file a month, and an upload that broke off."""
     inbox.mkdir(parents=True, exist_ok=True)
-    rows = defaultdict(list)
+    rows: defaultdict[int, list[bytes]] = defaultdict(list)
     with zipfile.ZipFile(data_file("flights.csv.zip")) as archive:
         header, *lines = archive.read("flights.csv").splitlines(keepends=True)
     for line in lines:
-        _year, month, _rest = line.split(b",", 2)
-        rows[month].append(line)
+        rows[int(line.split(b",", 2)[1])].append(line)
     delivered = []
     for month in months:
-        content = gzip.compress(header + b"".join(rows[b"%d" % month]), compresslevel=1)
+        content = gzip.compress(header + b"".join(rows[month]), compresslevel=1)
         delivered.append(inbox / f"flights-2013-{month:02}.csv.gz")
         delivered[-1].write_bytes(content)
     broken_off = inbox / "flights-2014-01.csv.gz"

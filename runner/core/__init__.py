@@ -1,1 +1,1 @@
-"""Pure decisions: states, retries, the graph, packing and the driver; no I/O, no clock, no threads."""
+"""Pure decisions: states, retries, graph, packing, driver; no I/O, no clock, no threads."""

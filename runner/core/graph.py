@@ -51,7 +51,16 @@ class Estimate:
 class Scope:
     """One flow run, as far as the driver must know it."""
 
-    __slots__ = ("cancelled", "failed", "flow_run_id", "open", "stages", "submitted", "tag")
+    __slots__ = (
+        "cancelled",
+        "cancelled_at",
+        "failed",
+        "flow_run_id",
+        "open",
+        "stages",
+        "submitted",
+        "tag",
+    )
 
     def __init__(self, flow_run_id: str, tag: object = None) -> None:
         self.flow_run_id = flow_run_id
@@ -61,6 +70,7 @@ class Scope:
         self.stages: list[Stage] = []
         self.failed: list[Run] = []  # ended badly, in that order
         self.cancelled = False
+        self.cancelled_at: float | None = None
 
 
 class Stage:
@@ -77,6 +87,7 @@ class Stage:
         "number",
         "policy",
         "probing",
+        "queued",
         "ready",
         "retried",
         "retry_if",
@@ -108,6 +119,7 @@ class Stage:
         self.code = code  # what the shell sends so that a worker can run it
         self.retry_if = retry_if
         self.ready: deque[Run] = deque()
+        self.queued = False  # among the stages of its lane that have ready runs
         self.probing = 0
         self.submitted = 0
         self.retried = 0

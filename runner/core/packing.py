@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from daskflow.runner.core.graph import Lane, Run, Stage
+from daskflow.runner.core.graph import Lane, LaneKey, Run, Stage
 from daskflow.runner.core.states import PENDING
 
 __all__ = ["PackingRules", "fuse", "parcel_size", "window"]
@@ -91,10 +91,14 @@ def fuse(base: Sequence[Run], rules: PackingRules) -> list[Run]:
     for run in members:  # grows while we walk it
         first = True
         for child in run.children or ():
-            if child.parcel is not None or child.state != PENDING or child.stage.lane_key != key:
+            if len(members) >= rules.max_runs:
+                return members
+            if not _may_ride(child, key):
                 continue
             inside = met[child] = met.get(child, 0) + 1
             if inside < child.waiting:
+                continue
+            if len(child.deps) > inside and not _has_inputs(child):
                 continue
             known = child.stage.estimate.seconds
             if known is None:
@@ -105,6 +109,20 @@ def fuse(base: Sequence[Run], rules: PackingRules) -> list[Run]:
             first = False
             budget_s -= (known or 0.0) + rules.overhead_s
             members.append(child)
-            if len(members) >= rules.max_runs:
-                return members
     return members
+
+
+def _may_ride(child: Run, key: LaneKey) -> bool:
+    stage = child.stage
+    return (
+        child.parcel is None
+        and child.state == PENDING
+        and not child.solo
+        and stage.lane_key == key
+        and not stage.scope.cancelled
+    )
+
+
+def _has_inputs(run: Run) -> bool:
+    """Whether no input was lost with its worker; those in the parcel are still to come."""
+    return all(dep.kept for dep in run.deps[: run.taken])

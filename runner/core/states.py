@@ -87,7 +87,8 @@ TRANSITIONS: Mapping[str, frozenset[str]] = MappingProxyType(
         PENDING: frozenset({RUNNING, CACHED, NOT_READY, PAUSED, FAILED, CRASHED, CANCELLED}),
         RUNNING: _ENDED_BADLY
         | {COMPLETED, CACHED, PENDING, AWAITING_RETRY, RETRYING, PAUSED, CANCELLING},
-        AWAITING_RETRY: frozenset({RETRYING, CRASHED, CANCELLED}),
+        # NotReady: lost together with an input that rode in its parcel and failed when made again
+        AWAITING_RETRY: frozenset({RETRYING, NOT_READY, CRASHED, CANCELLED}),
         RETRYING: _ENDED_BADLY | {COMPLETED, CACHED, AWAITING_RETRY, RETRYING, PAUSED, CANCELLING},
         PAUSED: frozenset({PENDING, RUNNING, RETRYING, FAILED, CANCELLED, CRASHED}),
         CANCELLING: _ENDED_BADLY | {COMPLETED},
@@ -102,16 +103,16 @@ TRANSITIONS: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 
 
-def check_transition(old: str, new: str, story: str) -> None:
+def check_transition(old: str, new: str, story: object) -> None:
     """Raise `InvalidTransition` unless `new` may follow `old`.
 
     Parameters
     ----------
     old, new : str
         Names of states.
-    story : str
-        What is known of the run, for the message.
+    story : object
+        What is known of the run; its `repr` goes into the message.
     """
     if new not in TRANSITIONS[old]:
         allowed = ", ".join(sorted(TRANSITIONS[old])) or "nothing: it is final"
-        raise InvalidTransition(f"{old} cannot become {new} (allowed: {allowed}); {story}")
+        raise InvalidTransition(f"{old} cannot become {new} (allowed: {allowed}); {story!r}")

@@ -1,0 +1,198 @@
+"""What the end of one execution means for its run: final, or once more and when.
+
+`retries` are spent by exceptions, `crash_retries` by lost workers.  A run that is executed again
+only because its value was lost (`Run.redo`) spends what its budgets have left, and keeps its state.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+from daskflow.errors import TaskCrashed
+from daskflow.runner.core.decisions import describe
+from daskflow.runner.core.endings import Endings
+from daskflow.runner.core.graph import Outcome, Run, Scope
+from daskflow.runner.core.retries import crash_backoff, retry_delay
+from daskflow.runner.core.states import (
+    AWAITING_RETRY,
+    COMPLETED,
+    CRASHED,
+    FAILED,
+    FINAL,
+    PENDING,
+    RETRYING,
+    RUNNING,
+)
+
+__all__ = ["Attempts"]
+
+
+class Attempts:
+    """Decides on executions that ended, and keeps the runs whose retry is delayed.
+
+    Parameters
+    ----------
+    endings : Endings
+    jitter : callable
+        Returns numbers in [0, 1) for `retry_jitter_factor`.
+    """
+
+    def __init__(self, endings: Endings, jitter: Callable[[], float]) -> None:
+        self._endings = endings
+        self._jitter = jitter
+        self._delayed: list[tuple[float, int, Run]] = []
+        self._order = itertools.count()
+
+    # -- executions ----------------------------------------------------------------------------
+
+    def started(self, run: Run, at: float, worker: str | None) -> None:
+        """`run` has been executing for a while."""
+        if run.state == PENDING:
+            self._endings.move(run, RUNNING)
+        elif run.state == AWAITING_RETRY:
+            self._endings.move(run, RETRYING)
+        else:  # told already, or only its lost value is being made again
+            return
+        run.started_at, run.worker = at, worker
+        self._endings.note(run, at, run.state, None, run.attempt + 1)
+
+    def executed(self, run: Run, outcome: Outcome, worker: str | None, pid: int | None) -> None:
+        """A worker executed `run` to its end."""
+        ended_at = outcome.started_at + outcome.run_s
+        if run.redo:
+            self._executed_again(run, outcome, ended_at)
+            return
+        run.attempt += 1
+        run.started_at, run.run_s = outcome.started_at, outcome.run_s
+        run.cpu_s, run.encode_s = outcome.cpu_s, outcome.encode_s
+        run.worker, run.pid = worker, pid
+        if run.state == PENDING:
+            run.state = RUNNING
+        elif run.state == AWAITING_RETRY:
+            run.state = RETRYING
+        if outcome.ok:
+            run.value = outcome.value
+            run.result_bytes = outcome.result_bytes
+            self._endings.end(run, COMPLETED, ended_at, None, None)
+            return
+        error = outcome.error
+        assert error is not None
+        text = describe(error)
+        if outcome.crashed:
+            self._endings.end(run, CRASHED, ended_at, text, _ended_its_process(run, error))
+            return
+        delay = self._retry_delay(run, error)
+        if delay is None:
+            self._endings.end(run, FAILED, ended_at, text, error)
+        elif run.stage.scope.cancelled:
+            self._endings.cancel(run, ended_at)
+        else:
+            run.stage.retried += 1
+            self._await_retry(run, ended_at, ended_at + delay, text)
+
+    def _executed_again(self, run: Run, outcome: Outcome, ended_at: float) -> None:
+        if outcome.ok:
+            run.value, run.kept = outcome.value, True
+            self._endings.remade(run, ended_at)
+            return
+        error = outcome.error
+        assert error is not None
+        if outcome.crashed:
+            self._endings.remade(run, ended_at, _ended_its_process(run, error))
+            return
+        delay = self._retry_delay(run, error)
+        if delay is None:
+            self._endings.remade(run, ended_at, error)
+        else:
+            self._delay(run, ended_at + delay)
+
+    def crashed(self, run: Run, now: float, cause: str) -> None:
+        """The worker was lost while it executed `run`."""
+        run.solo = True  # never again beside others: they must not pay for it
+        run.crashes += 1
+        run.stage.crashes += 1
+        delay = crash_backoff(run.stage.policy, run.crashes)
+        text = f"worker lost {run.crashes} times while executing it, the last time: {cause}"
+        if run.redo:
+            if delay is None:
+                self._endings.remade(run, now, TaskCrashed(run.task_run_id, text))
+            else:
+                self._delay(run, now + delay)
+            return
+        run.attempt += 1
+        if run.state == PENDING:
+            self._endings.move(run, RUNNING)
+        elif run.state == AWAITING_RETRY:
+            self._endings.move(run, RETRYING)
+        if run.stage.scope.cancelled:
+            self._endings.cancel(run, now)
+        elif delay is None:
+            self._endings.end(run, CRASHED, now, text, TaskCrashed(run.task_run_id, text))
+        else:
+            self._await_retry(run, now, now + delay, f"worker lost: {cause}")
+
+    def put_back(self, run: Run) -> None:
+        """A parcel came back without an outcome of `run`, which is charged nothing."""
+        if run.state == RUNNING:
+            self._endings.move(run, PENDING)
+            run.started_at = run.worker = None
+        elif run.state == RETRYING:
+            self._endings.move(run, AWAITING_RETRY)
+        scope = run.stage.scope
+        if scope.cancelled and not run.redo:
+            self._endings.cancel(run, scope.cancelled_at or run.created_at)
+        elif not run.waiting:
+            self._endings.inputs.ready(run, first=True)
+
+    def _retry_delay(self, run: Run, error: BaseException) -> float | None:
+        run.failures += 1
+        stage = run.stage
+        delay = retry_delay(stage.policy, run.failures, self._jitter())
+        if delay is not None and stage.retry_if is not None and not stage.retry_if(run, error):
+            return None
+        return delay
+
+    # -- delayed retries -----------------------------------------------------------------------
+
+    def _await_retry(self, run: Run, at: float, due: float, message: str) -> None:
+        self._endings.move(run, AWAITING_RETRY)
+        self._endings.note(run, at, AWAITING_RETRY, message, run.attempt)
+        self._delay(run, due)
+
+    def _delay(self, run: Run, due: float) -> None:
+        run.waiting += 1  # for the clock; it may wait for an input that was lost with it, too
+        heapq.heappush(self._delayed, (due, next(self._order), run))
+
+    def next_due(self) -> float | None:
+        """When `tick` has something to do; None for never."""
+        return self._delayed[0][0] if self._delayed else None
+
+    def tick(self, now: float) -> None:
+        """Let retries go whose delay is over."""
+        while self._delayed and self._delayed[0][0] <= now:
+            _, _, run = heapq.heappop(self._delayed)
+            if run.state in FINAL and not run.redo:
+                continue  # an input of it failed meanwhile
+            run.waiting -= 1
+            if not run.waiting:
+                self._endings.inputs.ready(run)
+
+    def take_delayed(self, scope: Scope | None = None) -> list[Run]:
+        """Take out the delayed runs (of `scope` only) that have no final state."""
+        delayed, self._delayed = self._delayed, []
+        taken = []
+        for entry in sorted(delayed):  # a sorted list is a heap
+            run = entry[2]
+            if scope is None or (run.stage.scope is scope and not run.redo):
+                taken.append(run)
+            else:
+                self._delayed.append(entry)
+        return taken
+
+
+def _ended_its_process(run: Run, error: BaseException) -> TaskCrashed:
+    crash = TaskCrashed(run.task_run_id, f"the task asked its process to end: {describe(error)}")
+    crash.__cause__ = error
+    return crash

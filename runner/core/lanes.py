@@ -1,0 +1,164 @@
+"""The queues of ready runs, and the parcels that they leave in.
+
+A lane holds the runs that may share parcels.  Each lane has a window of its own: with a common one,
+long runs of one lane would keep more urgent runs, or runs for other resources, from being sent at
+all.  Within a lane the stages take turns.
+
+Invariants: a run is in one queue or one parcel, never in both; a queued run waits for nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from daskflow.runner.core.graph import Lane, LaneKey, Parcel, Run, Stage
+from daskflow.runner.core.packing import PackingRules, fuse, parcel_size, window
+
+__all__ = ["Lanes"]
+
+
+class Lanes:
+    """Ready runs and parcels in flight, by lane.
+
+    Parameters
+    ----------
+    rules : PackingRules
+    """
+
+    def __init__(self, rules: PackingRules) -> None:
+        self.rules = rules
+        self.parcels: dict[int, Parcel] = {}
+        self._lanes: dict[LaneKey, Lane] = {}
+        self._order: list[Lane] = []  # highest priority first
+        self._next_parcel = 0
+
+    # -- ready runs ----------------------------------------------------------------------------
+
+    def put(self, run: Run) -> None:
+        """Queue a run."""
+        stage = run.stage
+        stage.ready.append(run)
+        if not stage.queued:
+            self._take_turns(stage)
+
+    def put_first(self, run: Run) -> None:
+        """Queue a run before all others of its stage."""
+        stage = run.stage
+        stage.ready.appendleft(run)
+        if not stage.queued:
+            self._take_turns(stage)
+
+    def _take_turns(self, stage: Stage) -> None:
+        key = stage.lane_key
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = Lane(key)
+            self._order.append(lane)
+            self._order.sort(key=lambda each: -each.key.priority)
+        lane.ready.append(stage)
+        stage.queued = True
+
+    def take_out(self, unwanted: Callable[[Run], bool]) -> list[Run]:
+        """Take all queued runs for which `unwanted` holds out of their queues, in order."""
+        taken: list[Run] = []
+        for lane in self._order:
+            for stage in lane.ready:
+                kept: deque[Run] = deque()
+                for run in stage.ready:
+                    (taken if unwanted(run) else kept).append(run)
+                stage.ready = kept
+        return taken
+
+    def drain(self) -> Iterator[Run]:
+        """Take all queued runs out, those too that are queued meanwhile."""
+        while stage := next((s for lane in self._order for s in lane.ready if s.ready), None):
+            while stage.ready:
+                yield stage.ready.popleft()
+
+    # -- parcels -------------------------------------------------------------------------------
+
+    def pack(self, slots: int, now: float, send: list[Parcel]) -> None:
+        """Turn ready runs into parcels, as far as each lane's window allows.
+
+        Parameters
+        ----------
+        slots : int
+            Threads on the cluster, 1 or more.
+        now : float
+        send : list of Parcel
+            Gets the new parcels.
+        """
+        for lane in self._order:
+            stages = lane.ready
+            idle = 0  # stages in a row that may send nothing now
+            room = window(lane, slots, self.rules) if stages else 0
+            while room > 0 and idle < len(stages):
+                stage = stages.popleft()
+                runs, probe = self._next_runs(lane, stage, slots)
+                if stage.ready:
+                    stages.append(stage)
+                    idle += 1
+                else:
+                    stage.queued = False
+                if not runs:
+                    continue
+                idle = 0
+                send.append(self._parcel(lane, runs, now, stage if probe else None))
+                room = min(room - 1, window(lane, slots, self.rules))
+
+    def _next_runs(self, lane: Lane, stage: Stage, slots: int) -> tuple[list[Run], bool]:
+        """What the next parcel of `stage` holds, nothing for now maybe; whether it is a probe."""
+        ready, rules = stage.ready, self.rules
+        if not ready:  # taken out of their queue
+            return [], False
+        probe = stage.estimate.seconds is None and not lane.key.is_async
+        if probe and stage.probing >= rules.depth * slots:
+            return [], True
+        size = 1 if probe else parcel_size(stage, slots, rules)
+        if lane.key.is_async:
+            size = min(size, rules.async_runs_per_slot * slots - lane.runs)
+        runs = [ready.popleft()]
+        if runs[0].solo or runs[0].redo:
+            return runs, probe
+        while len(runs) < size and ready and not (ready[0].solo or ready[0].redo):
+            runs.append(ready.popleft())
+        return fuse(runs, rules), probe
+
+    def _parcel(self, lane: Lane, runs: list[Run], now: float, probe_of: Stage | None) -> Parcel:
+        box_s = 2 * self.rules.target_s if len(runs) > 1 and not lane.key.is_async else None
+        parcel = Parcel(self._next_parcel, lane, runs, box_s, now)
+        self._next_parcel += 1
+        for run in runs:
+            run.parcel = parcel
+        lane.parcels += 1
+        lane.runs += len(runs)
+        if probe_of is not None:
+            parcel.probe_of = probe_of
+            probe_of.probing += 1
+        self.parcels[parcel.id] = parcel
+        return parcel
+
+    def close(self, parcel_id: int) -> Parcel | None:
+        """Forget a parcel; its runs without an outcome are in no parcel from now on.
+
+        They are what is left in `Parcel.open`.
+        """
+        parcel = self.parcels.pop(parcel_id, None)
+        if parcel is None:
+            return None
+        for run in parcel.open.values():
+            run.parcel = None
+        parcel.lane.parcels -= 1
+        parcel.lane.runs -= len(parcel.open)
+        if parcel.probe_of is not None:
+            parcel.probe_of.probing -= 1
+        return parcel
+
+    def take_back(self, parcel: Parcel, number: int) -> Run | None:
+        """Take an open run out of a parcel in flight; None when it is not open there."""
+        run = parcel.open.pop(number, None)
+        if run is not None:
+            parcel.lane.runs -= 1
+            run.parcel = None
+        return run

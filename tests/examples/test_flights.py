@@ -17,6 +17,8 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.foreign import ForeignCluster
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT = str(EXAMPLES / "flights.py")
 DASKFLOW = str(Path(sys.executable).with_name("daskflow"))
@@ -97,6 +99,15 @@ def test_tables_are_those_of_plain_pandas(
     printed = run(*command, cwd=tmp_path)
     assert_tables(tmp_path / "tables", expected)
     assert "read 336,776 flights from 12 monthly files" in printed
+
+
+def test_tables_are_the_same_on_workers_that_know_nothing_of_the_example(
+    tmp_path: Path, expected: dict[str, pd.DataFrame], external_cluster: ForeignCluster
+) -> None:
+    out = str(tmp_path / "tables")
+    where = external_cluster.address
+    run(sys.executable, SCRIPT, "--out", out, "--task-runner", where, cwd=tmp_path)
+    assert_tables(tmp_path / "tables", expected)
 
 
 def test_summary_and_record_tell_what_went_wrong(

@@ -44,6 +44,7 @@ class Estimate:
 
     def update(self, mean_s: float) -> None:
         """Fold in the mean duration of one batch of outcomes; recent batches weigh most."""
+        mean_s = max(mean_s, 0.0)  # measured by a wall clock, which may be set back meanwhile
         known = self.seconds
         self.seconds = mean_s if known is None else 0.5 * known + 0.5 * mean_s
 

@@ -12,7 +12,14 @@ from typing import Any
 
 from daskflow.errors import UsageError
 
-__all__ = ["check_function", "function_name", "is_async", "plain_arity", "plain_function"]
+__all__ = [
+    "check_function",
+    "function_name",
+    "is_async",
+    "plain_arity",
+    "plain_function",
+    "signature_of",
+]
 
 
 def plain_function(given: Any) -> tuple[Any, type | None]:
@@ -60,6 +67,15 @@ def _inner(function: Any) -> Any:
         return function
     call = getattr(type(function), "__call__")  # noqa: B004,B009 - the method, not whether it is
     return call
+
+
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    """How it is called; anything goes where that cannot be known, as for some of C."""
+    try:
+        return inspect.signature(function)
+    except ValueError:
+        rest = inspect.Parameter("args", inspect.Parameter.VAR_POSITIONAL)
+        return inspect.Signature([rest, rest.replace(name="kwargs", kind=rest.VAR_KEYWORD)])
 
 
 def plain_arity(signature: inspect.Signature) -> tuple[int, int] | None:

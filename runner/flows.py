@@ -8,7 +8,13 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from daskflow.runner.callables import check_function, function_name, is_async, plain_function
+from daskflow.runner.callables import (
+    check_function,
+    function_name,
+    is_async,
+    plain_function,
+    signature_of,
+)
 from daskflow.runner.options import (
     check_name,
     check_options,
@@ -72,7 +78,7 @@ class Flow(Generic[P, R]):
     @functools.cached_property
     def signature(self) -> inspect.Signature:
         """Of the function."""
-        return inspect.signature(self.fn)
+        return signature_of(self.fn)
 
     @property
     def entrypoint(self) -> str | None:

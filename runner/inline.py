@@ -70,6 +70,7 @@ def _steps(
                 gone = TaskCancelled(run.task_run_id, "interrupted while waiting for its retry")
                 driver.refuse(gone, time.time())
                 journal.write(*driver.take()[1:3])
+                run.looked_at = True  # the caller gets what interrupted it
                 raise
             continue
         started_at, cpu = time.time(), time.thread_time()

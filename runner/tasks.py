@@ -15,6 +15,7 @@ from daskflow.runner.callables import (
     is_async,
     plain_arity,
     plain_function,
+    signature_of,
 )
 from daskflow.runner.context import current_flow_run, current_task_run
 from daskflow.runner.core.graph import Estimate, LaneKey
@@ -103,7 +104,7 @@ class Task(Generic[P, R]):
     @functools.cached_property
     def signature(self) -> inspect.Signature:
         """Of the function; read late, for unpickling makes a task before its function is whole."""
-        return inspect.signature(self.fn)
+        return signature_of(self.fn)
 
     @functools.cached_property
     def _plain_arity(self) -> tuple[int, int] | None:

@@ -196,8 +196,8 @@ def test_a_module_beside_the_script_need_not_be_installed_on_the_workers(
         "def make(x): thing = beside.Thing(); thing.n = x; return thing"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import my_tasks  # written above
     import beside
+    import my_tasks  # written above
 
     @flow(task_runner=where)
     def script():

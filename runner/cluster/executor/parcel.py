@@ -101,7 +101,7 @@ def _flight_entry(parcel: ActiveParcel) -> FlightEntry | None:
         recorder = _recorders.get(path)
         if recorder is None:
             for other in list(_recorders.values()):  # of sessions that are over
-                if other.close():
+                if other.is_idle():
                     del _recorders[other.path]
             recorder = _recorders[path] = FlightRecorder(path)
         return recorder.entry(parcel.order.parcel_id)

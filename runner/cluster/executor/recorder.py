@@ -70,15 +70,11 @@ class FlightRecorder:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._file = open(path, "w+b", buffering=0)
         self._free: list[tuple[mmap.mmap, int]] = []
         self._places = 0
         self._lock = threading.Lock()
-        try:
+        with open(path, "wb"):  # nothing is left of an earlier worker at this address
             self._grow()
-        except BaseException:
-            self._file.close()
-            raise
 
     def entry(self, parcel_id: int) -> FlightEntry:
         """A place for a parcel, until the entry is stopped."""
@@ -88,21 +84,20 @@ class FlightRecorder:
             place = self._free.pop()
         return FlightEntry(parcel_id, place, self._free.append)
 
-    def close(self) -> bool:
-        """Let the file go, unless a parcel still has a place in it."""
+    def is_idle(self) -> bool:
+        """Whether no parcel has a place."""
         with self._lock:
-            if len(self._free) < self._places:
-                return False
-            self._free, self._places = [], 0
-            self._file.close()
-            return True
+            return len(self._free) == self._places
 
     def _grow(self) -> None:
         idle = _ENTRY.pack(_IDLE, _IDLE, 0.0) * _PLACES
-        # written, not truncated to size: a write to a page without a block behind it is a SIGBUS
-        if os.pwrite(self._file.fileno(), idle, self._places * _ENTRY.size) != len(idle):
-            raise OSError(f"no space for the flight recorder {self.path}")
-        chunk = mmap.mmap(self._file.fileno(), len(idle), offset=self._places * _ENTRY.size)
+        start = self._places * _ENTRY.size
+        with open(self.path, "r+b", buffering=0) as file:
+            # written, not truncated to size: a write to a page without a block behind it is a
+            # SIGBUS, and this one an OSError
+            if os.pwrite(file.fileno(), idle, start) != len(idle):
+                raise OSError(f"no space for the flight recorder {self.path}")
+            chunk = mmap.mmap(file.fileno(), len(idle), offset=start)
         self._places += _PLACES
         self._free.extend((chunk, at * _ENTRY.size) for at in reversed(range(_PLACES)))
 

@@ -175,11 +175,15 @@ class Driver:
         elif not expected:
             for run in remaining:
                 run.solo = True
+        for run in guilty:
+            run.waiting += 1  # for its sentence: the end of another may not make it ready
         # those that go on come first: the end of a guilty one may make them ready or NotReady
         self._put_back([run for run in remaining if run not in guilty])
         for run in remaining:
-            if run in guilty and (run.redo or run.state not in FINAL):
-                self._attempts.crashed(run, now, cause)
+            if run in guilty:
+                run.waiting -= 1
+                if run.redo or run.state not in FINAL:
+                    self._attempts.crashed(run, now, cause)
 
     def parcel_failed(self, parcel_id: int, now: float, reason: str) -> None:
         """The cluster could not run this parcel at all; a further try would end the same."""
@@ -258,8 +262,9 @@ class Driver:
 
     def _roots(self, runs: list[Run]) -> list[Run]:
         """Those of `runs` that wait for no other; the others are put back, to wait for them."""
+        roots = [run for run in runs if not run.waiting]
         self._put_back([run for run in runs if run.waiting])
-        return [run for run in runs if not run.waiting]
+        return roots
 
     def _crash(self, run: Run, at: float, error: BaseException, text: str) -> None:
         if run.redo:

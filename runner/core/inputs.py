@@ -61,18 +61,20 @@ class Inputs:
         `run`, for one that cannot be made at once is told to those that wait for it at once.
         """
         waits = []
+        taken: frozenset[Run] | None = None
         for dep, may_fail in inputs.items():
             if dep.state in FINAL:
-                if dep.error is None:
-                    if dep.kept or not _takes(run, dep):
-                        continue
-                elif dep.state in SUCCESSFUL and not _takes(run, dep):
+                if dep.kept and dep.error is None:
                     continue
-                elif may_fail:
+                if taken is None:
+                    taken = frozenset(run.deps[: run.taken])
+                if dep.state in SUCCESSFUL and dep not in taken:
+                    continue
+                if dep.error is not None and not may_fail:
+                    return dep
+                if dep.error is not None:
                     dep.looked_at = True
                     continue
-                else:
-                    return dep
             waits.append(dep)
         run.waiting += len(waits)
         for dep in waits:
@@ -85,7 +87,7 @@ class Inputs:
 
     def ready(self, run: Run, *, first: bool = False) -> None:
         """Queue a run that waits for nothing, unless an input was lost while it waited."""
-        if self._lossy and run.deps:
+        if self._lossy and _misses_inputs(run):
             missing: list[Run] = []
             bad = self._wait(run, _by_input(run), missing)
             if bad is not None:
@@ -172,10 +174,6 @@ def _by_input(run: Run) -> dict[Run, bool]:
     for slot, dep in enumerate(run.deps):
         inputs[dep] = inputs.get(dep, True) and slot in allowed
     return inputs
-
-
-def _takes(run: Run, dep: Run) -> bool:
-    return dep in run.deps[: run.taken]
 
 
 def _misses_inputs(run: Run) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daskflow.errors import TaskCrashed, UpstreamFailed
-from daskflow.runner.core.graph import LaneKey
+from daskflow.runner.core.graph import LaneKey, Run
 from daskflow.runner.core.states import (
     AWAITING_RETRY,
     CANCELLED,
@@ -18,6 +18,8 @@ from daskflow.runner.core.states import (
     RUNNING,
 )
 from tests.unit.driver_story import Story
+
+APART = LaneKey(priority=1)  # a lane of its own: such runs ride with no other
 
 
 @pytest.fixture
@@ -188,6 +190,26 @@ def test_an_input_may_fail_only_if_it_may_wherever_it_is_used(story, allow, stat
     assert run.state == state
     later = story.submit(story.task("c"), first, first, allow=allow)
     assert later.state == state
+
+
+def test_many_failed_inputs_cost_no_more_than_there_are(story):
+    class Counted(frozenset):
+        asked = 0
+
+        def __contains__(self, slot):
+            Counted.asked += 1
+            return super().__contains__(slot)
+
+    story = Story(slots=500)
+    inputs = [story.submit(story.task()) for _ in range(1_000)]
+    run = Run(story.task("b", lane=APART), -5, (), tuple(inputs), 0.0, Counted(range(1_000)))
+    story.driver.submit(run)
+    while parcels := story.sent():
+        for parcel in parcels:
+            if parcel != [run]:
+                story.fails(*parcel)
+    assert run.parcel is not None
+    assert Counted.asked <= 2_000
 
 
 @pytest.mark.parametrize("length", [3_000])

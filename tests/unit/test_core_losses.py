@@ -110,6 +110,38 @@ def test_a_long_run_that_was_not_executing_when_its_worker_went_is_pending_again
     assert (run.state, run.started_at, run.crashes) == (PENDING, None, 0)
 
 
+def test_a_rider_that_crashed_goes_once_though_its_cancelled_parent_makes_it_ready(story):
+    other = Scope("other")
+    parent = story.submit(story.task(scope=other))
+    child = story.submit(story.task("b"), parent, allow=[0])
+    assert story.sent() == [[parent, child]]
+    story.driver.cancel(other, story.now)
+    story.lose(parent, executing=[child])
+    assert (parent.state, child.state) == (CANCELLED, AWAITING_RETRY)
+    assert story.later(0.0) == [[child]]
+    assert story.later(60.0) == []
+
+
+@pytest.mark.parametrize("how", ["parcel", "cluster"])
+def test_what_cannot_run_ends_once_though_a_cancelled_parent_makes_it_ready(story, how):
+    other = Scope("other")
+    first = story.submit(story.task())
+    parent = story.submit(story.task("b", scope=other), first)
+    child = story.submit(story.task("c"), parent, allow=[0])
+    assert story.sent() == [[first, parent, child]]
+    story.driver.cancel(other, story.now)
+    if how == "parcel":
+        story.driver.parcel_failed(first.parcel.id, story.now, "no worker came")
+        assert story.sent() == [[child]]
+        story.ok(child)
+    else:
+        story.driver.refuse(ConnectionError("gone"), story.now)
+    assert [run.state for run in (first, parent)] == [CRASHED, CANCELLED]
+    assert child.state == (COMPLETED if how == "parcel" else CRASHED)
+    assert story.sent() == []
+    assert story.scope.open == other.open == 0
+
+
 def test_a_parcel_that_cannot_run_crashes_its_runs_and_those_that_rode_along_are_not_ready(story):
     first, second = story.chain(story.task(), 2)
     story.sent()

@@ -95,8 +95,10 @@ def choose_exit_code(state: str, error: BaseException | None) -> ExitCode:
     """Return the exit code for a flow that ended in `state` and raised `error`, if it did.
 
     The state decides; a failure says more where daskflow itself raised: a store or a cluster
-    that cannot be reached is not the flow's fault.
+    that cannot be reached is not the flow's fault.  Ctrl-C is no outcome of the flow at all.
     """
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
     code = exit_code_of_state(state)
     if code is ExitCode.FAILED and isinstance(error, DaskflowError):
         return exit_code_of_error(error)
@@ -168,16 +170,24 @@ def _tell_held_back(flow_name: str) -> None:
 
 
 def _tell(ending: Ending, error: BaseException | None) -> None:
-    if error is not None and not isinstance(error, FlowFailed | TaskError):
-        click.echo(describe_exception(error), err=True)
+    if (own := _own_exception(error)) is not None:
+        click.echo(describe_exception(own), err=True)
     if exit_code_of_state(ending.state) is not ExitCode.COMPLETED:
         who = printable(ending.name or "flow run")
         message = one_line(ending.message or "", 300)
         click.echo(f"{who} {styled(ending.state)}{': ' if message else ''}{message}", err=True)
         if ending.ref:
-            click.echo(f"look closer: daskflow runs logs {ending.ref}", err=True)
+            click.echo(f"look closer: daskflow runs show {ending.ref}", err=True)
     line = count_line(ending.counts, lost_workers=ending.lost_workers, seconds=ending.duration_s)
-    click.echo(line, err=True)
+    who = f"{printable(ending.name)}: " if ending.name else ""
+    click.echo(f"{who}{line}", err=True)
+
+
+def _own_exception(error: BaseException | None) -> BaseException | None:
+    """Return what the user's code raised: the error itself, or what caused one of ours."""
+    if isinstance(error, KeyboardInterrupt):
+        return None
+    return error.__cause__ if isinstance(error, FlowFailed | TaskError) else error
 
 
 def _ref(store: RunStore, run: FlowRunRow) -> str:

@@ -94,6 +94,8 @@ class PlainView:
             if stage.task not in self._told and stage.ended < stage.total:
                 self._told[stage.task] = None
                 self._write(f"{one_line(stage.task)}: started")
+            if not stage.total:
+                continue  # used, but nothing submitted yet
             self._last[stage.task] = stage
             if stage.ended < stage.total:
                 self._complete_since.pop(stage.task, None)

@@ -14,6 +14,7 @@ from daskflow.runner.cli.output import json_option, print_json, print_table
 from daskflow.runner.cli.record import opened_store, read_logs
 from daskflow.runner.cli.show import print_page, read_page, table_of_runs
 from daskflow.runner.cli.summary import flow_run_as_dict
+from daskflow.runner.cli.text import printable
 from daskflow.runner.core.states import STATES
 
 __all__ = ["runs"]
@@ -87,11 +88,16 @@ def logs(
         lines = read_logs(
             store, run.flow_run_id, task=task, level=at_least, search=search, tail=tail
         )
-        for line in lines:
+        shown = 0
+        for shown, line in enumerate(lines, start=1):
             if as_json:
                 print_json(line.as_dict())
             else:
                 click.echo(line.as_text())
+    if not shown and not as_json:
+        narrowed = task is not None or search is not None or at_least > logging.DEBUG
+        what = "no log lines fit" if narrowed else "nothing was logged"
+        click.echo(f"{what} in flow run {printable(run.name)}", err=True)
 
 
 @runs.command("report")

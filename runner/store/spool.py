@@ -111,7 +111,7 @@ def claim_spool(path: Path) -> BinaryIO | None:
         if os.fstat(file.fileno()).st_nlink:  # else read back and deleted while we waited
             return file
     except OSError:
-        pass
+        pass  # its writer holds the lock
     file.close()
     return None
 

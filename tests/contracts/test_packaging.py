@@ -6,12 +6,16 @@ downloaded: each install goes into an environment that reads this one's other pa
 
 from __future__ import annotations
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -118,3 +122,29 @@ def test_installed_elsewhere_it_imports_reads_its_data_and_has_a_command(install
     assert bare_rooms == "[]"
     assert {file for file in product_files() if not (site / file).is_file()} == set()
     assert "Usage:" in run(python.parent / "daskflow", "--help", cwd=site.parent)
+
+
+def test_what_the_product_imports_is_what_it_declares():
+    modules = {
+        name.partition(".")[0]
+        for folder in (ROOT / "daskflow", *(ROOT / room for room in ROOMS))
+        for file in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in imported(node)
+    }
+    ours = {"daskflow", "__main__", *sys.stdlib_module_names}
+    distributions = metadata.packages_distributions()
+    needed = {distributions.get(module, [module])[0] for module in modules - ours}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[\s<>=\[;]", line)[0] for line in project["dependencies"]}
+    assert {canonical(name) for name in needed} - {canonical(name) for name in declared} == set()
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

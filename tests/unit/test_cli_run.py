@@ -107,7 +107,7 @@ def test_completed_flow_prints_its_own_on_stdout_and_the_rest_on_stderr(run):
     assert result.stdout == "the flow prints [1, 2] may\n"
     progress, last = result.stderr.splitlines()
     assert progress == "clean: 2/2 · 1 cached"
-    assert last.startswith("2 completed · 1 worker lost · ")
+    assert last.startswith("brave-fox: 2 completed · 1 worker lost · ")
 
 
 def test_json_is_all_of_stdout(run):
@@ -142,9 +142,9 @@ def test_own_exception_is_told_with_the_users_lines_and_what_helps(run):
     assert "daskflow/runner" not in result.stderr
     assert lines[-3:-1] == [
         "brave-fox Failed: ValueError: bad month",
-        "look closer: daskflow runs logs brave-fox",
+        "look closer: daskflow runs show brave-fox",
     ]
-    assert lines[-1].startswith("1 completed · 1 failed · ")
+    assert lines[-1].startswith("brave-fox: 1 completed · 1 failed · ")
 
 
 def test_failures_left_behind_are_told_without_a_traceback(run):
@@ -153,6 +153,29 @@ def test_failures_left_behind_are_told_without_a_traceback(run):
     assert result.exit_code == 1
     assert "Traceback" not in result.stderr
     assert "brave-fox Failed: FlowFailed: 1 failed" in result.stderr
+
+
+def test_failure_left_behind_is_told_with_the_lines_of_the_task(run):
+    result = run(
+        "from daskflow.errors import FlowFailed\n"
+        "    raise FlowFailed('r', '1 failed') from ValueError('disk full')"
+    )
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[1] == "ValueError: disk full"
+    assert "brave-fox Failed: FlowFailed: 1 failed" in result.stderr
+
+
+def test_interrupted_flow_is_cancelled_on_record_and_130_for_the_shell(run, monkeypatch):
+    def interrupted(self, return_state=False, **parameters):
+        state = State("Cancelled", "interrupted", error=KeyboardInterrupt())
+        self.record(state)
+        return state
+
+    monkeypatch.setattr(StandIn, "__call__", interrupted)
+    result = run("pass")
+    assert result.exit_code == 130
+    assert "Traceback" not in result.stderr
+    assert "brave-fox Cancelled: interrupted" in result.stderr
 
 
 def test_name_that_several_runs_share_is_told_as_id(run):
@@ -166,7 +189,7 @@ def test_name_that_several_runs_share_is_told_as_id(run):
     )  # fmt: skip
     assert writer.flush(10)
     writer.close()
-    assert "daskflow runs logs dddddddddddd\n" in run("1 / 0").stderr
+    assert "daskflow runs show dddddddddddd\n" in run("1 / 0").stderr
 
 
 def test_wrong_parameters_of_the_flow_are_a_usage_error(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 import weakref
+from collections import deque
 from typing import Any
 
 import hypothesis.strategies as st
@@ -112,16 +113,22 @@ def test_several_parcels_of_a_process_are_looked_after() -> None:
     assert one.numbers == other.numbers == [1]
 
 
-def test_a_parcel_whose_way_home_is_broken_does_not_stop_the_watchdog() -> None:
-    go_on = threading.Event()
-    with executing([waits_for(go_on), SHORT], [item(1), item(2, place=1)], box_s=0.01) as channel:
-        channel.wait_until(lambda c: c.handed_back == [2])
+def test_a_parcel_whose_way_home_is_broken_does_not_stop_the_watchdog(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parcels = [parcel_of(2, box_s=-1.0) for _ in range(3)]
+    for parcel, _ in parcels:
+        parcel.start_box()
+        parcel.running = (parcel.pending.popleft()[0], parcel.now())
+    for _, channel in parcels[:2]:
         channel.broken = OSError("no way home")
-        with executing([waits_for(go_on), SHORT], [item(1), item(2, place=1)], box_s=0.01) as next_:
-            next_.wait_until(lambda c: c.handed_back == [2])
-            channel.broken = None
-            go_on.set()
-    assert channel.numbers == next_.numbers == [1]
+    monkeypatch.setattr(watchdog, "_parcels", {parcel for parcel, _ in parcels})
+    assert watchdog._look_around()
+    assert parcels[2][1].handed_back == [1]
+    for _, channel in parcels[:2]:
+        channel.broken = None
+    assert watchdog._look_around()
+    assert [channel.handed_back for _, channel in parcels] == [[1], [1], [1]]
 
 
 def test_before_its_first_run_a_parcel_is_not_cut() -> None:
@@ -174,8 +181,30 @@ def test_after_the_final_report_nothing_is_told() -> None:
     assert not parcel.sink.lines
 
 
+def test_a_run_that_ends_while_a_report_is_made_has_its_log_lines_told_no_later() -> None:
+    parcel, channel = parcel_of(0)
+
+    class Racing(deque[LogLine]):
+        """While it is being emptied, the executor logs a line and notes an outcome."""
+
+        def __len__(self) -> int:
+            count = super().__len__()
+            if not parcel.told:
+                self.append(line("of run 9"))
+                parcel.told.append(told(9))
+            return count
+
+    parcel.told.append(told(8))
+    parcel.sink.lines = Racing([line("of run 8")])
+    parcel.report()
+    assert channel.numbers == [8]
+    parcel.sink.lines = deque(parcel.sink.lines)
+    parcel.report(final=True)
+    assert channel.numbers == [8, 9]
+    assert channel.messages == ["of run 8", "of run 9"]
+
+
 def test_log_lines_come_no_later_than_their_outcome() -> None:
-    """Lines are taken after outcomes: those of an outcome that is taken are there already."""
     parcel, channel = parcel_of(0)
     stop = threading.Event()
 

@@ -8,9 +8,10 @@ those are tried for whether they can leave it, because nobody could fetch one th
 
 from __future__ import annotations
 
+import functools
 import pickle
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
@@ -181,12 +182,17 @@ def _plain_size(value: Any) -> int:
 
 def _size(value: Any) -> int:
     """About how many bytes `value` takes; 0 when it cannot be told without pickling it."""
-    from dask.sizeof import sizeof  # only workers get here, and there Dask is loaded already
-
     try:
-        return int(sizeof(value))
+        return int(_sizeof()(value))
     except Exception:  # cyclic containers, broken __sizeof__ and nbytes of user classes
         return 0
+
+
+@functools.cache
+def _sizeof() -> Callable[[Any], int]:
+    from dask.sizeof import sizeof  # only workers get here, and there Dask is loaded already
+
+    return sizeof
 
 
 def _surely_pickles(value: Any) -> bool:

@@ -164,7 +164,8 @@ def _captured(function: Any) -> dict[str, Any]:
         named.update({f"argument {name!r}": value for name, value in function.keywords.items()})
         return {**named, **_captured(function.func)}
     if not inspect.isfunction(function):
-        return {f"its attribute {name!r}": value for name, value in vars(function).items()}
+        own = getattr(function, "__dict__", {})
+        return {f"its attribute {name!r}": value for name, value in own.items()}
     known = inspect.getclosurevars(function)
     return {repr(name): value for name, value in {**known.globals, **known.nonlocals}.items()}
 

@@ -60,7 +60,8 @@ class Flow(Generic[P, R]):
         self.fn: Callable[..., Any] = plain
         chosen = self.options
         default = function_name(plain).replace("_", "-")
-        self.name = check_name(chosen["name"] or default, "flow name")
+        given = chosen["name"]
+        self.name = check_name(default if given is None else given, "flow name")
         self.description = chosen["description"] or inspect.getdoc(plain)
         self.version = chosen["version"]
         self.task_runner = chosen["task_runner"]

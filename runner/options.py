@@ -42,6 +42,8 @@ _LATER = frozenset(
         "persist_result",
         "refresh_cache",
         "result_storage",
+        "retries",
+        "retry_delay_seconds",
         "timeout_mode",
         "timeout_seconds",
     }
@@ -182,7 +184,8 @@ def check_workers(value: Any) -> tuple[str, ...]:
     """
     if value is None:
         return ()
-    names = [value] if isinstance(value, str) else list(value)
+    texts = isinstance(value, Iterable) and not isinstance(value, str)
+    names = list(value) if texts else [value]
     for name in names:
         if not isinstance(name, str):
             raise UsageError(f"workers must be addresses or names of workers, not {name!r}")

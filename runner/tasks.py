@@ -83,7 +83,8 @@ class Task(Generic[P, R]):
         self.options: dict[str, Any] = {**_OPTIONS, **options}
         self.fn: Callable[..., Any] = plain
         chosen = self.options
-        self.name = check_name(chosen["name"] or function_name(plain), "task name")
+        given = chosen["name"]
+        self.name = check_name(function_name(plain) if given is None else given, "task name")
         self.description = chosen["description"] or inspect.getdoc(plain)
         self.version = chosen["version"]
         self.tags = check_tags(chosen["tags"])

@@ -135,11 +135,7 @@ class Attempts:
 
     def put_back(self, run: Run) -> None:
         """A parcel came back without an outcome of `run`, which is charged nothing."""
-        if run.state == RUNNING:
-            self._endings.move(run, PENDING)
-            run.started_at = run.worker = None
-        elif run.state == RETRYING:
-            self._endings.move(run, AWAITING_RETRY)
+        self._endings.unstart(run)
         scope = run.stage.scope
         if scope.cancelled and not run.redo:
             self._endings.cancel(run, scope.cancelled_at or run.created_at)

@@ -14,9 +14,13 @@ from daskflow.runner.core.graph import Run
 from daskflow.runner.core.inputs import Inputs
 from daskflow.runner.core.lanes import Lanes
 from daskflow.runner.core.states import (
+    AWAITING_RETRY,
     CANCELLED,
     FINAL,
     NOT_READY,
+    PENDING,
+    RETRYING,
+    RUNNING,
     SUCCESSFUL,
     check_transition,
 )
@@ -90,6 +94,7 @@ class Endings:
         if run.stage.scope.cancelled:
             self.cancel(run, at)
             return
+        self.unstart(run)  # lost with its parcel, and with it an input that ended since
         root = cause.cause or cause
         if root.state in SUCCESSFUL and root.error is not None:
             text = f"the result of {root.label} was lost, and making it again ended in "
@@ -146,6 +151,14 @@ class Endings:
         """Change the state of a run that goes on."""
         check_transition(run.state, state, run)
         run.state = state
+
+    def unstart(self, run: Run) -> None:
+        """The execution that a worker told of counts for nothing: it was lost."""
+        if run.state == RUNNING:
+            self.move(run, PENDING)
+            run.started_at = run.worker = None
+        elif run.state == RETRYING:
+            self.move(run, AWAITING_RETRY)
 
     def note(self, run: Run, at: float, state: str, message: str | None, attempt: int) -> None:
         """Have a transition recorded."""

@@ -122,6 +122,18 @@ def test_a_rider_that_crashed_goes_once_though_its_cancelled_parent_makes_it_rea
     assert story.later(60.0) == []
 
 
+def test_a_long_rider_that_crashed_is_not_ready_when_its_parent_was_cancelled(story):
+    other = Scope("other")
+    parent = story.submit(story.task(scope=other))
+    child = story.submit(story.task("b"), parent)
+    story.sent()
+    story.starts(child)
+    story.driver.cancel(other, story.now)
+    story.lose(parent, executing=[child])
+    assert (parent.state, child.state) == (CANCELLED, NOT_READY)
+    assert story.later(60.0) == []
+
+
 @pytest.mark.parametrize("how", ["parcel", "cluster"])
 def test_what_cannot_run_ends_once_though_a_cancelled_parent_makes_it_ready(story, how):
     other = Scope("other")

@@ -1,8 +1,8 @@
 """The ratios that a build must not fall below, and the check of a run against them; pure.
 
 `budgets.toml` says per case and figure what is to be reached (`goal`) and what fails a build
-(`minimum`, and `minimum_quick` for the smaller sizes of a quick run).  Minimums are about half of
-the goal, so that noise never fails a build.
+(`minimum`, and `minimum_quick` for the smaller sizes of a quick run).  Minimums are half of
+the goal or less, so that noise never fails a build.
 """
 
 from __future__ import annotations

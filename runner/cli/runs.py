@@ -88,13 +88,14 @@ def logs(
         lines = read_logs(
             store, run.flow_run_id, task=task, level=at_least, search=search, tail=tail
         )
-        shown = 0
-        for shown, line in enumerate(lines, start=1):
+        nothing = True
+        for line in lines:
+            nothing = False
             if as_json:
                 print_json(line.as_dict())
             else:
                 click.echo(line.as_text())
-    if not shown and not as_json:
+    if nothing and not as_json:
         narrowed = task is not None or search is not None or at_least > logging.DEBUG
         what = "no log lines fit" if narrowed else "nothing was logged"
         click.echo(f"{what} in flow run {printable(run.name)}", err=True)

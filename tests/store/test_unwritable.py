@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sqlite3
@@ -20,7 +19,7 @@ import pytest
 from daskflow.errors import StoreError
 from daskflow.runner.store import open_store, open_writer, outlet
 from daskflow.runner.store.outlet import Outlet
-from daskflow.runner.store.spool import Spool, claim_spool, read_spool, spool_files
+from daskflow.runner.store.spool import Spool, spool_files
 from daskflow.runner.store.sqlite import SqliteWriter
 from tests.store.made import RUN, commit, event, flow_run, log, task, task_run, transition
 
@@ -227,61 +226,8 @@ def test_the_spool_of_a_killed_process_is_read_back_without_its_torn_line(path, 
     assert spool_files(path) == []
 
 
-def test_a_spool_is_read_back_once_even_when_it_cannot_be_removed(path, url, monkeypatch):
-    spool = Spool(path)
-    spool.append([("logs", RUN, [log("once")])])
-    spool.close()
-    with monkeypatch.context() as patched:
-        patched.setattr(Path, "unlink", _refuse)
-        with open_store(url) as store:
-            assert len(store.logs(RUN)) == 1
-    assert len(spool_files(path)) == 1
-    with open_store(url) as store:
-        assert len(store.logs(RUN)) == 1
-    assert spool_files(path) == []
-
-
 def _refuse(*_: object, **__: object) -> None:
     raise PermissionError("no")
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"\xff\xfe\n",
-        b"17\n",
-        b"[]\n",
-        b'["nonsense", "x", [[1]]]\n',
-        b'["logs", "x", [[1]]]\n',
-        b'["logs", "x", 3]\n',
-        b'["logs", 4, []]\n',
-        b'[["logs"], "x", []]\n',
-    ],
-)
-def test_a_line_that_makes_no_sense_is_left_out(path, url, line):
-    spool = Spool(path)
-    spool.append([("logs", RUN, [log("good")])])
-    assert spool.path is not None
-    with spool.path.open("ab") as file:
-        file.write(line)
-    spool.append([("logs", RUN, [log("fine")])])
-    assert [change[2][0][5] for change, _ in read_spool(spool.path)] == ["good", "fine"]
-    spool.close()
-    with open_store(url) as store:
-        assert [row.message for row in store.logs(RUN)] == ["good", "fine"]
-
-
-def test_only_one_process_can_claim_a_spool(path):
-    spool = Spool(path)
-    spool.append([("logs", RUN, [log("x")])])
-    assert spool.path is not None
-    left = spool.path
-    assert claim_spool(left) is None
-    spool.close()
-    with claim_spool(left) as claimed:
-        assert claimed is not None
-        assert claim_spool(left) is None
-    assert claim_spool(left.with_name("gone.jsonl")) is None
 
 
 def test_neither_store_nor_spool_takes_the_rows_until_one_does(path, url, caplog, monkeypatch):
@@ -406,14 +352,3 @@ def test_a_broken_store_is_tried_again_after_pauses_that_grow(path):
     outlet_.finish()
     assert tried[:6] == [0.0, 1.0, 3.0, 7.0, 15.0, 31.0]
     assert max(b - a for a, b in pairwise(tried)) == 30.0
-
-
-def test_a_spool_holds_one_json_line_a_change(path):
-    spool = Spool(path)
-    spool.append(
-        [("task_runs", RUN, [task_run(0, parents=(1,))]), ("logs", OTHER, [log("\udcff")])]
-    )
-    assert spool.path is not None
-    lines = [json.loads(line) for line in spool.path.read_bytes().splitlines()]
-    assert [line[:2] for line in lines] == [["task_runs", RUN], ["logs", OTHER]]
-    spool.close()

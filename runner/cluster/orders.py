@@ -13,7 +13,7 @@ from distributed import Future
 from distributed import TimeoutError as DaskTimeoutError
 
 from daskflow.runner.arguments import Literal
-from daskflow.runner.cluster.executor.values import dumps
+from daskflow.runner.cluster.executor.errors import error_bytes
 from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
     BOUND_INPUT,
@@ -147,9 +147,17 @@ class OrderMaker:
             return BOUND_INPUT_BYTES, self._input(self._sent(value), inputs, places)
         if isinstance(value, RemoteValue):
             return BOUND_INPUT, self._input(value.future, inputs, places)
-        if dep.state not in SUCCESSFUL:
+        if dep.state not in SUCCESSFUL or dep.error is not None:  # allowed to fail
             error = dep.error
-            return (BOUND_LIVE, error) if self._session.in_process else (BOUND_ERROR, dumps(error))
+            assert error is not None
+            return (
+                (BOUND_LIVE, error)
+                if self._session.in_process
+                else (
+                    BOUND_ERROR,
+                    error_bytes(error, dep.task_run_id),
+                )
+            )
         tag, data = value
         return tag, data
 

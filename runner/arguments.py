@@ -12,12 +12,16 @@ import inspect
 import itertools
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
+
+import cloudpickle
 
 from daskflow.errors import UsageError
 from daskflow.runner.cluster.executor.structure import replace_inside
 from daskflow.runner.cluster.executor.values import Slot, bound_value, dumps
 from daskflow.runner.cluster.protocol import PLAIN_TYPES
+from daskflow.runner.code import by_value
 from daskflow.runner.collecting import Collected, collecting, current_collection
 from daskflow.runner.core.graph import Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
@@ -68,6 +72,26 @@ class Literals:
         self._stage = Stage(Scope("literals"), "literal", RetryPolicy())
         self._known: weakref.WeakValueDictionary[bytes, Run] = weakref.WeakValueDictionary()
         self._numbers = itertools.count(-1, -1)  # never the number of a task run
+        self._modules: dict[bytes, ModuleType] = {}
+
+    def travel(self, modules: Iterable[ModuleType]) -> None:
+        """These modules go along with functions, so what they define goes with arguments too.
+
+        Otherwise an argument's class on a worker would not be the one that the function knows.
+        """
+        self._modules.update((module.__name__.encode(), module) for module in modules)
+
+    def dumps(self, value: Any) -> bytes:
+        """Pickle `value` for the workers."""
+        modules = self._modules
+        if not modules:
+            return dumps(value)
+        if type(value).__module__.encode() not in modules:  # else it need not be tried
+            blob = dumps(value)
+            if not any(name in blob for name in modules):
+                return blob
+        with by_value(modules.values()):
+            return cloudpickle.dumps(value, 5)  # type: ignore[no-any-return]
 
     def share(self, value: Any, limit: int = _LITERAL_BYTES) -> Any:
         """Return `value`, or what stands for it when it is large and holds no future."""
@@ -75,7 +99,7 @@ class Literals:
         if kind in PLAIN_TYPES and not (kind in (str, bytes) and len(value) > limit):
             return value
         with collecting() as found:
-            blob = dumps(value)
+            blob = self.dumps(value)
         if len(blob) <= limit or found.runs:
             return value
         digest = hashlib.blake2b(blob, digest_size=16).digest()
@@ -108,20 +132,20 @@ def encode(
                 break
         else:
             return Encoded((args, kwargs), (), None, 0)
-    found, blob = _pickled(args, kwargs, task_name)
+    found, blob = _pickled(args, kwargs, literals, task_name)
     if len(blob) > _LITERAL_BYTES:
         args = tuple(literals.share(value) for value in args)
         kwargs = {name: literals.share(value) for name, value in kwargs.items()}
-        found, blob = _pickled(args, kwargs, task_name)
+        found, blob = _pickled(args, kwargs, literals, task_name)
     return _with_waits(blob, found, wait_for)
 
 
 def _pickled(
-    args: tuple[Any, ...], kwargs: dict[str, Any], task_name: str
+    args: tuple[Any, ...], kwargs: dict[str, Any], literals: Literals, task_name: str
 ) -> tuple[Collected, bytes]:
     try:
         with collecting() as found:
-            blob = dumps((args, kwargs))
+            blob = literals.dumps((args, kwargs))
     except UsageError:
         raise
     except Exception as error:

@@ -7,6 +7,7 @@ machine does not have: those travel with the function.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.machinery
@@ -17,7 +18,7 @@ import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -26,9 +27,9 @@ import cloudpickle
 from daskflow.errors import UsageError
 from daskflow.runner.cluster.executor.functions import imported_function
 
-__all__ = ["function_bytes", "source_digest"]
+__all__ = ["by_value", "function_bytes", "source_digest", "travelling_modules"]
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # pickling may call user code that submits
 
 
 class _ByName:
@@ -63,22 +64,32 @@ def function_bytes(
         blob = pickle.dumps(_ByName(function.__module__, function.__qualname__), 5)
         # by name: edits between two runs of one process must not meet the old function
         return hashlib.sha256(blob + str(id(function)).encode()).hexdigest()[:32], blob
-    modules = _travelling(function, same_machine)
-    with _lock:
-        for module in modules:
-            cloudpickle.register_pickle_by_value(module)
+    with by_value(travelling_modules(function, same_machine)):
         try:
             blob = cloudpickle.dumps(function, 5)
         except Exception as error:
             raise UsageError(_unpicklable(function, task_name, error)) from error
-        finally:
-            for module in modules:
-                cloudpickle.unregister_pickle_by_value(module)
     return hashlib.sha256(blob).hexdigest()[:32], blob
 
 
-def _travelling(function: Callable[..., Any], same_machine: bool) -> list[ModuleType]:
+@contextlib.contextmanager
+def by_value(modules: Iterable[ModuleType]) -> Iterator[None]:
+    """While active, cloudpickle takes what is defined in `modules` along instead of its name."""
+    with _lock:
+        ours = [m for m in modules if m.__name__ not in cloudpickle.list_registry_pickle_by_value()]
+        for module in ours:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in ours:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def travelling_modules(function: Callable[..., Any], same_machine: bool) -> list[ModuleType]:
     """Modules that the workers cannot import, and that the function takes along."""
+    if _importable(function) and (same_machine or _installed(sys.modules[function.__module__])):
+        return []
     module = sys.modules.get(getattr(_defined(function), "__module__", None) or "")
     found = [] if same_machine else _project_modules(function)
     if module is None or module.__name__ == "__main__" or module in found:

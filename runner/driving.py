@@ -100,6 +100,11 @@ class DriverThread:
         """Whether every run of `scope` that was submitted is final."""
         return scope.open == 0 and not self._submitted
 
+    @property
+    def closed(self) -> bool:
+        """Whether the flow run has ended, and its cluster with it."""
+        return self._closing
+
     def is_current(self) -> bool:
         """Whether this is the calling thread."""
         return threading.current_thread() is self._thread

@@ -109,6 +109,11 @@ class DriverShell:
                 except KeyLost as lost:
                     _logger.debug("a result was lost with its worker: %s", lost)
                     self._thread.post(self._thread.driver.value_lost, run)
+            if self._thread.closed:
+                raise UsageError(
+                    f"the result of {run.label} went with the cluster of its flow run, which has "
+                    "ended; take it with .result() inside the flow, or return the future"
+                )
             self._thread.post(self._thread.driver.value_needed, run)
             if not self._wait(lambda: run.kept or run.error is not None, deadline):
                 raise TimeoutError(f"the result of {run.label} is not there after {timeout} s")

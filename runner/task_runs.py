@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.config import Settings
+from daskflow.errors import UsageError
 from daskflow.runner.arguments import encode_live
 from daskflow.runner.cluster.executor.functions import register_function
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
-from daskflow.runner.code import function_bytes, source_digest
+from daskflow.runner.code import function_bytes, source_digest, travelling_modules
 from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo
 from daskflow.runner.core.driver import describe
 from daskflow.runner.core.graph import Remote, Run, Scope, Stage
@@ -137,12 +138,24 @@ class TaskRuns:
             run.name = task.run_name(args, kwargs)
         return run
 
-    def constant(self, value: Any) -> Any:
-        """An argument that every run of a map gets; a large one is sent once."""
+    def constant(self, task: Task[Any, Any], value: Any) -> Any:
+        """An argument that every run of a map of `task` gets; a large one is sent once."""
         shell = self._shell
-        return (
-            value if isinstance(shell, InlineShell) or shell.live else shell.literals.share(value)
-        )
+        if isinstance(shell, InlineShell) or shell.live:
+            return value
+        use = self._uses.get(task) or self._use(task)
+        if use.stage is None:  # tells which modules travel, so it comes before any argument
+            self._submit_stage(task, use)
+        try:
+            return shell.literals.share(value)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"what every run of {task.name}.map() should get, a {type(value).__qualname__}, "
+                f"cannot be sent to a worker ({error}); open it inside the task, or use "
+                'task_runner="threads"'
+            ) from error
 
     def _here(self, dep: Run) -> Run:
         """An input with its value in this process: remote ones are the driver's to count."""
@@ -206,6 +219,7 @@ class TaskRuns:
             register_function(digest, task.fn)
             return Code(digest, None, task.is_async, info, self._info, task.fn)
         same_machine = shell.runner.same_machine
+        shell.literals.travel(travelling_modules(task.fn, same_machine))
         digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
         return Code(digest, blob, task.is_async, info, self._info, task.fn)
 

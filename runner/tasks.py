@@ -221,7 +221,8 @@ class Task(Generic[P, R]):
             For iterables of unequal lengths, or when nothing can be iterated.
         """
         flow_run = _flow_run(f"{self.name}.map()")
-        mapped = map_calls(self.name, args, kwargs, flow_run.constant)
+        constant = functools.partial(flow_run.constant, self)
+        mapped = map_calls(self.name, args, kwargs, constant)
         first = (*(wait_for or ()), *mapped.resolved)
         futures: FutureList[R] = FutureList(
             flow_run.submit(self, one_args, one_kwargs, first)

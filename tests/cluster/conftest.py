@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,15 @@ EVERYWHERE = ("processes", "threads", "sync", "external")
 
 
 @pytest.fixture(scope="session")
-def external_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def external_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Working directory of the external workers: they can import what lies there."""
+    return tmp_path_factory.mktemp("external")
+
+
+@pytest.fixture(scope="session")
+def external_address(external_folder: Path) -> Iterator[str]:
     """Address of a scheduler with two workers that share nothing with this process."""
-    cluster = foreign.ForeignCluster(tmp_path_factory.mktemp("external"))
+    cluster = foreign.ForeignCluster(external_folder)
     pids = {process.pid for process in (cluster.scheduler, *cluster.workers.values())}
     leaks.shared_pids.append(lambda: pids)
     try:

@@ -319,6 +319,15 @@ def test_a_closure_that_captures_a_lock_is_named(cluster):
         locks()
 
 
+def test_a_constant_that_cannot_be_pickled_fails_at_map(cluster):
+    @flow(task_runner=cluster)
+    def lock():
+        echo.map([1], key=unmapped(threading.Lock()))
+
+    with pytest.raises(UsageError, match=r"every run of echo\.map\(\) should get, a lock, cannot"):
+        lock()
+
+
 class Counted:
     """Large, and counts how often it is pickled."""
 
@@ -353,8 +362,9 @@ def test_a_large_constant_of_a_map_is_pickled_and_sent_once(where, client):
 
 
 @ELSEWHERE
-def test_a_dataframe_is_a_constant_or_a_result_like_any_other(where):
-    import pandas as pd  # heavy: only here
+def test_arrays_and_dataframes_are_constants_and_results_like_any_other(where):
+    import numpy as np  # heavy: only here
+    import pandas as pd
 
     frame = pd.DataFrame({"x": range(20_000), "text": "abc"})
 
@@ -365,6 +375,22 @@ def test_a_dataframe_is_a_constant_or_a_result_like_any_other(where):
     @task
     def double(data):
         return data.assign(x=data["x"] * 2)
+
+    @task
+    def ones(n):
+        return np.ones(n)
+
+    @task
+    def negative(array):
+        return -array
+
+    @flow(task_runner=where)
+    def arrays():
+        made = ones.submit(700_000)  # 5.6 MB
+        return negative.submit(made), task(np.sum).submit(made)
+
+    array, summed = arrays()
+    assert (array.sum(), array.shape, summed) == (-700_000, (700_000,), 700_000)
 
     @flow(task_runner=where)
     def frames():

@@ -21,7 +21,7 @@ Start = Callable[..., "subprocess.Popen[str]"]
 
 SCRIPT = """
 import dataclasses, json, os, sys
-from daskflow import flow, task
+from daskflow import flow, get_run_logger, task
 
 OFFSET = 10
 
@@ -37,6 +37,7 @@ def helper(x):
 
 @task
 def move(point, by=1):
+    get_run_logger().info("moving %d", point.x)
     return Point(helper(point.x) + by)
 
 @task
@@ -94,6 +95,8 @@ def test_a_script_without_a_guard_runs_functions_and_classes_of_main(start, how)
     out, err = start(SCRIPT, how).communicate(timeout=60)
     assert out.splitlines() == [json.dumps([[11, 12], "mine", False])], err
     assert "Traceback" not in err
+    lines = [line.partition(" | ")[2] for line in err.splitlines() if "moving" in line]
+    assert sorted(lines) == ["INFO    | move-0 - moving 0", "INFO    | move-1 - moving 1"]
 
 
 INTERRUPTED = """

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from daskflow import flow, task
+from daskflow import flow, task, unmapped
 from daskflow.errors import UsageError
 
 BASE = 100
@@ -183,34 +183,46 @@ def test_functions_of_a_module_made_at_run_time_travel_with_their_globals(where,
         sys.modules.pop(module.__name__, None)
 
 
-@pytest.mark.parametrize("where", ["processes", "external"], indirect=True)
-def test_a_module_beside_the_script_need_not_be_installed_on_the_workers(
-    where, tmp_path, monkeypatch
+@pytest.mark.parametrize("importable", [True, False], ids=["importable", "unknown-there"])
+def test_modules_beside_the_script_travel_with_functions_arguments_and_results(
+    tmp_path, monkeypatch, external_folder, external_address, importable
 ):
-    (tmp_path / "beside.py").write_text(
-        "class Thing:\n    n = 4\ndef helper(x): return Thing.n * x"
+    folder = external_folder if importable else tmp_path  # that one is the workers' own
+    (folder / "beside.py").write_text(
+        "class Thing:\n    n = 4\nclass Own(Exception): pass\ndef helper(x): return Thing.n * x"
     )
-    (tmp_path / "my_tasks.py").write_text(
+    (folder / "my_tasks.py").write_text(
         "import beside\nfrom beside import helper\n"
         "def body(x): return helper(x) + beside.helper(1)\n"
-        "def make(x): thing = beside.Thing(); thing.n = x; return thing"
+        "def make(x): thing = beside.Thing(); thing.n = x; return thing\n"
+        "def check(thing, *_): return isinstance(thing, beside.Thing)\n"
+        "def fail(): raise beside.Own(3)"
     )
-    monkeypatch.syspath_prepend(tmp_path)
-    import beside
-    import my_tasks  # written above
+    monkeypatch.syspath_prepend(folder)
+    import beside  # written above
+    import my_tasks
 
-    @flow(task_runner=where)
+    @flow(task_runner=external_address)
     def script():
-        made = task(my_tasks.make).submit(5)
-        return task(my_tasks.body).submit(2).result(), made
+        check = task(my_tasks.check)
+        return {
+            "body": task(my_tasks.body).submit(2).result(),
+            "result": task(my_tasks.make).submit(5).result(),
+            "argument": check.submit(beside.Thing()).result(),
+            "own result": check.submit(task(my_tasks.make).submit(5)).result(),
+            "constant": task(my_tasks.check).map(unmapped(beside.Thing()), [1]).result(),
+            "error": task(my_tasks.fail).submit().result(raise_on_failure=False),
+        }
 
-    if isinstance(where, str):  # workers that were started before the path was known
-        number, thing = script()
-        assert number == 12
-        assert isinstance(thing, beside.Thing)
-        assert thing.n == 5
-    for name in ("my_tasks", "beside"):
-        sys.modules.pop(name)
+    try:
+        told = script()
+    finally:
+        for name in ("my_tasks", "beside"):
+            sys.modules.pop(name)
+    thing, error = told.pop("result"), told.pop("error")
+    assert (type(thing), thing.n) == (beside.Thing, 5)
+    assert (type(error), error.args) == (beside.Own, (3,))
+    assert told == {"body": 12, "argument": True, "own result": True, "constant": [True]}
 
 
 def test_a_graph_grows_as_the_flow_goes(where):

@@ -214,6 +214,29 @@ def test_a_state_asked_for_too_early_is_no_look(tmp_path):
         early()
 
 
+@PARALLEL
+def test_a_large_result_goes_with_its_cluster_and_says_so(where):
+    kept = []
+
+    @task
+    def large():
+        return b"x" * 100_000
+
+    @flow(task_runner=where)
+    def keeps():
+        kept.extend([large.submit(), echo.submit([1])])
+        for future in kept:
+            future.wait()
+
+    keeps()
+    assert kept[1].result() == [1]
+    if where == "threads":
+        assert len(kept[0].result()) == 100_000
+    else:
+        with pytest.raises(UsageError, match="large-0 went with the cluster of its flow run"):
+            kept[0].result()
+
+
 def test_only_futures_can_be_waited_for():
     @flow(task_runner="sync")
     def wrong(function):

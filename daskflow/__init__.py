@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from daskflow.errors import DaskflowError as DaskflowError
     from daskflow.runner import runtime as runtime
     from daskflow.runner.cluster.providers import DaskTaskRunner as DaskTaskRunner
     from daskflow.runner.context import get_run_logger as get_run_logger
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "DaskTaskRunner": "daskflow.runner.cluster.providers",
+    "DaskflowError": "daskflow.errors",
     "Flow": "daskflow.runner.flows",
     "FutureList": "daskflow.runner.futures",
     "State": "daskflow.runner.state",
@@ -47,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "DaskTaskRunner",
+    "DaskflowError",
     "Flow",
     "FutureList",
     "State",

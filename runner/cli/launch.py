@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from daskflow.config import get_settings
-from daskflow.errors import DaskflowError, FlowFailed, NotFoundError, StoreError, TaskError
+from daskflow.errors import (
+    ClusterError,
+    DaskflowError,
+    FlowFailed,
+    NotFoundError,
+    StoreError,
+    TaskError,
+)
 from daskflow.runner.cli.exits import ExitCode, exit_code_of_error, exit_code_of_state
 from daskflow.runner.cli.failure import describe_exception
 from daskflow.runner.cli.output import print_json, styled
@@ -185,8 +192,8 @@ def _tell(ending: Ending, error: BaseException | None) -> None:
 
 def _own_exception(error: BaseException | None) -> BaseException | None:
     """Return what the user's code raised: the error itself, or what caused one of ours."""
-    if isinstance(error, KeyboardInterrupt):
-        return None
+    if isinstance(error, KeyboardInterrupt | ClusterError | StoreError):
+        return None  # whose message says it all
     return error.__cause__ if isinstance(error, FlowFailed | TaskError) else error
 
 

@@ -77,6 +77,8 @@ class LiveView:
         """Return the block as it would be drawn now."""
         table = Table.grid(padding=(0, 1))
         shown, hidden = self._that_fit()
+        if not shown:
+            table.add_row(Text("waiting for the cluster …", style="dim"))
         for stage in shown:
             table.add_row(*self._cells(stage))
         if hidden:
@@ -85,7 +87,7 @@ class LiveView:
 
     def _that_fit(self) -> tuple[list[StageProgress], int]:
         room = max(self._console.height - 3, 1)
-        stages = list(self._stages.values())
+        stages = [stage for stage in self._stages.values() if stage.total]
         if len(stages) <= room:
             return stages, 0
         # what is under way is what a person waits for; the order of the flow is kept
@@ -101,7 +103,8 @@ class LiveView:
         notes.append((f"{stage.retries:,} retried", "yellow", stage.retries))
         notes.append((f"{stage.running:,} running", "blue", stage.running))
         said = Text(" · ").join(Text(text, style=style) for text, style, count in notes if count)
-        pace = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate else ""
+        # of a few runs that are over, a rate says nothing
+        pace = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s" if rate and left else ""
         return (
             Text(one_line(stage.task, 30)),
             ProgressBar(

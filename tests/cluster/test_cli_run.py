@@ -136,7 +136,8 @@ def test_what_cannot_start_says_why_and_records_nothing(script, target, options,
 def test_unreachable_cluster_exits_with_6(script):
     ran = run("run", f"{script}:squares", "--task-runner", "tcp://127.0.0.1:1")
     assert ran.returncode == 6
-    assert "127.0.0.1:1" in ran.stderr
+    assert "ClusterError: The Dask scheduler at tcp://127.0.0.1:1" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -142,3 +142,21 @@ def test_live_view_is_for_terminals_that_a_person_watches(monkeypatch, tty, envi
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert wants_live_view(SimpleNamespace(isatty=lambda: tty)) is wanted
+
+
+def test_live_block_says_that_the_cluster_is_waited_for_until_something_is_submitted(live):
+    live.view.update([stage(total=0)])
+    assert live.drawn().strip() == "waiting for the cluster …"
+    live.view.update([stage(total=1)])
+    assert "0/1" in live.drawn()
+    assert "waiting" not in live.drawn()
+
+
+def test_plain_view_is_silent_about_a_task_that_nothing_was_submitted_to():
+    stream, clock = io.StringIO(), Clock()
+    view = PlainView(stream, clock)
+    view.update([stage(total=0)])
+    clock.now += 5
+    view.update([stage(total=0)])
+    view.close()
+    assert stream.getvalue() == ""

@@ -66,9 +66,16 @@ class _LiteralRef:
 
 
 class Literals:
-    """The large arguments of one flow run, by content, for as long as a run needs them."""
+    """The large arguments of one flow run, by content, for as long as a run needs them.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    shares : bool, default True
+        False lets large arguments travel with their run, as from a worker to the driver.
+    """
+
+    def __init__(self, *, shares: bool = True) -> None:
+        self.shares = shares
         self._stage = Stage(Scope("literals"), "literal", RetryPolicy())
         self._known: weakref.WeakValueDictionary[bytes, Run] = weakref.WeakValueDictionary()
         self._numbers = itertools.count(-1, -1)  # never the number of a task run
@@ -120,6 +127,8 @@ def encode(
 ) -> Encoded:
     """Snapshot arguments for a worker in another process.
 
+    Large arguments go to `literals`, to be sent once.
+
     Raises
     ------
     UsageError
@@ -133,7 +142,7 @@ def encode(
         else:
             return Encoded((args, kwargs), (), None, 0)
     found, blob = _pickled(args, kwargs, literals, task_name)
-    if len(blob) > _LITERAL_BYTES:
+    if literals.shares and len(blob) > _LITERAL_BYTES:
         args = tuple(literals.share(value) for value in args)
         kwargs = {name: literals.share(value) for name, value in kwargs.items()}
         found, blob = _pickled(args, kwargs, literals, task_name)

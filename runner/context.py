@@ -23,6 +23,7 @@ __all__ = [
     "TaskInfo",
     "TaskRunContext",
     "current_flow_run",
+    "current_parcel",
     "current_task_run",
     "get_run_logger",
 ]
@@ -110,6 +111,9 @@ class FlowRunContext(Protocol):
 
 current_task_run: ContextVar[TaskRunContext | None] = ContextVar("daskflow_task_run", default=None)
 current_flow_run: ContextVar[FlowRunContext | None] = ContextVar("daskflow_flow_run", default=None)
+
+# Returns the parcel that is being executed here, while it lives; an `ActiveParcel`.
+current_parcel: ContextVar[Callable[[], Any] | None] = ContextVar("daskflow_parcel", default=None)
 
 
 def get_run_logger() -> logging.Logger:

@@ -21,10 +21,12 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
+from daskflow.runner.nesting import Deliverer, Nesting
 from daskflow.runner.outcomes import Journal
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
+    from daskflow.runner.cluster.nested import Answer
     from daskflow.runner.cluster.protocol import Report
     from daskflow.runner.cluster.session import Session
 
@@ -59,6 +61,8 @@ class DriverThread:
         self.outlet = outlet
         self.session: Session | None = None
         self.driver = Driver(rules, random.random)
+        self._deliverer = Deliverer(self._answer)
+        self.nesting = Nesting(self.driver, self._deliverer)
         self.changed = threading.Condition()
         self.broken: BaseException | None = None
         self._dispatch: Dispatch | None = None
@@ -156,7 +160,9 @@ class DriverThread:
 
         try:
             self.session = open_session(self.runner)
-            self._dispatch = Dispatch(self.session, self._report_in, self._worker_in)
+            self._dispatch = Dispatch(
+                self.session, self._report_in, self._worker_in, self._asked_in
+            )
             self.driver.slots = self._dispatch.slots()
         except DaskflowError as error:
             self.driver.refuse(error, time.time())
@@ -180,6 +186,7 @@ class DriverThread:
         while self._events:
             call, args = self._events.popleft()
             call(*args)
+        self._forget_nested()
         now = time.time()
         self.driver.tick(now)
         if self.driver.parcels and now >= self._look_at:
@@ -216,6 +223,7 @@ class DriverThread:
                 self.changed.notify_all()
             for callback in callbacks:
                 self._call(callback)
+            self.nesting.answer()
         elif self.driver.late or not send:
             with self.changed:
                 self.changed.notify_all()
@@ -249,8 +257,26 @@ class DriverThread:
             driver.outcomes(parcel.id, dispatch.outcomes(report, parcel), report.worker, report.pid)
         if report.handed_back:
             driver.handed_back(parcel.id, report.handed_back)
+        if report.waits:
+            driver.parcel_waits(parcel.id)
         if report.final:
             driver.parcel_done(parcel.id)
+
+    def _asked_in(self, kind: str, blob: bytes) -> None:
+        self.post(self._asked, kind, blob)
+
+    def _asked(self, kind: str, blob: bytes) -> None:
+        self.nesting.take(kind, blob)
+
+    def _answer(self, worker: str, answers: list[Answer]) -> None:
+        if self._dispatch is not None:
+            self._dispatch.answer(worker, answers)
+
+    def _forget_nested(self) -> None:
+        """Runs that asked for others and are not in a parcel any more let go of them."""
+        for parent in self.nesting.asked():
+            if parent.parcel is None:
+                self.nesting.parent_ended(parent)
 
     def _worker_in(self, news: WorkerNews) -> None:
         self.post(self._worker, news)
@@ -352,5 +378,6 @@ class DriverThread:
         with contextlib.ExitStack() as closing:
             if self.session is not None:
                 closing.callback(self.session.close)
+            closing.callback(self._deliverer.close)
             if self._dispatch is not None:
                 closing.callback(self._dispatch.close)

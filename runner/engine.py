@@ -94,6 +94,7 @@ class FlowRun:
             self.shell = self._new_shell()
         runs = TaskRuns(self.info, self.log_prints, settings, self.record, self.shell)
         self.submit, self.call, self.constant = runs.submit, runs.call, runs.constant
+        self._runs = runs
         self._scope = runs.submitted
         self.scopes = runs.submitted, runs.called  # for progress
 
@@ -135,6 +136,7 @@ class FlowRun:
     def begin(self) -> None:
         """The flow run starts."""
         self.shell.outlet.open(self._scope)
+        self.shell.join(self, self._runs)
         progress.announce(self, first=self.parent is None)
         self._started_at = time.time()
         self._change(RUNNING, None)
@@ -156,6 +158,7 @@ class FlowRun:
             state = raised_state(late)
         finally:
             self.shell.outlet.shut(self._scope)
+            self.shell.leave(self.info.id)
             if self._owns_shell:
                 self.shell.close()
         self._change(state.name, state.message)

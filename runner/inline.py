@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 import random
+import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, NamedTuple
@@ -18,9 +19,10 @@ from daskflow.errors import TaskCancelled, UsageError
 from daskflow.runner.arguments import Encoded, encode_live
 from daskflow.runner.cluster.executor.values import decode_arguments
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
-from daskflow.runner.context import LogLine, TaskRunContext, current_task_run
+from daskflow.runner.context import FlowRunContext, LogLine, TaskRunContext, current_task_run
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Outcome, Run, Scope
+from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from daskflow.runner.logs import show
 from daskflow.runner.outcomes import Journal, load_value
@@ -43,6 +45,11 @@ class _Sleep(NamedTuple):
     seconds: float
 
 
+# a run that is called is executed at once, however many callers are under way
+_RULES = PackingRules(depth=1 << 30)
+# the calls of a task share its stage: what one queues there it takes out again before the next
+_turn = threading.Lock()
+
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, asyncio.CancelledError)
 _Effects = Generator[_Execute | _Sleep, tuple[Any, BaseException | None], None]
 
@@ -51,11 +58,12 @@ def _steps(
     run: Run, function: Callable[..., Any], journal: Journal, caller: TaskRunContext | None
 ) -> _Effects:
     """What executing `run` here takes, until it is final."""
-    driver = Driver(jitter=random.random)
+    driver = Driver(_RULES, jitter=random.random)
     driver.slots = 1
-    driver.submit(run)
-    while True:
+    with _turn:
+        driver.submit(run)
         driver.pack(time.time())
+    while True:
         send, final, transitions, _ = driver.take()
         journal.write(final, transitions)
         if run.state in FINAL:
@@ -65,7 +73,9 @@ def _steps(
             assert due is not None, repr(run)
             try:
                 yield _Sleep(max(0.0, due - time.time()))
-                driver.tick(time.time())
+                with _turn:
+                    driver.tick(time.time())
+                    driver.pack(time.time())
             except BaseException:  # Ctrl-C, or the surrounding coroutine was cancelled
                 gone = TaskCancelled(run.task_run_id, "interrupted while waiting for its retry")
                 driver.refuse(gone, time.time())
@@ -224,6 +234,12 @@ class InlineShell:
     def __init__(self) -> None:
         self.outlet = Journal()
         self.next_number = itertools.count().__next__
+
+    def join(self, flow_run: FlowRunContext, host: object) -> None:
+        """Tasks run in this thread, where the flow run is the current one anyway."""
+
+    def leave(self, flow_run_id: str) -> None:
+        """The flow run has ended."""
 
     def encode(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Sequence[Any], what: str

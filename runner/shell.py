@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import UsageError
 from daskflow.runner.arguments import Encoded, Literals, encode, encode_live
+from daskflow.runner.cluster.executor.channel import live_flows
+from daskflow.runner.context import FlowRunContext, current_parcel
 from daskflow.runner.core.graph import Remote, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
 from daskflow.runner.driving import DriverThread
+from daskflow.runner.nesting import NestingHost
 from daskflow.runner.outcomes import Journal, load_value
 
 if TYPE_CHECKING:
+    from daskflow.runner.cluster.executor.active import ActiveParcel
     from daskflow.runner.cluster.session import Session
 
 __all__ = ["DriverShell"]
@@ -53,6 +57,17 @@ class DriverShell:
         """The connection to the cluster, once it is open."""
         return self._thread.session
 
+    def join(self, flow_run: FlowRunContext, host: NestingHost) -> None:
+        """Tasks of this flow run may submit tasks, wherever they are executed."""
+        self._thread.nesting.hosts[flow_run.info.id] = host
+        if self.live:
+            live_flows[flow_run.info.id] = flow_run
+
+    def leave(self, flow_run_id: str) -> None:
+        """The flow run has ended."""
+        self._thread.nesting.hosts.pop(flow_run_id, None)
+        live_flows.pop(flow_run_id, None)
+
     def encode(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], wait_for: Sequence[Any], what: str
     ) -> Encoded:
@@ -83,6 +98,25 @@ class DriverShell:
                 "waiting inside a done callback would wait for ever; hand the future to a thread "
                 "or wait for it in the flow"
             )
+        if (handle := current_parcel.get()) is not None and (parcel := handle()) is not None:
+            return self._wait_in_task(parcel, condition, deadline)
+        return self._wait_here(condition, deadline)
+
+    def _wait_in_task(
+        self, parcel: ActiveParcel, condition: Callable[[], bool], deadline: float | None
+    ) -> bool:
+        """Wait inside a task that runs in a thread of this process: give its slot back first."""
+        if condition():
+            return True
+        parcel.make_way()
+        started = time.monotonic()
+        try:
+            return self._wait_here(condition, deadline)
+        finally:
+            parcel.waited_s += time.monotonic() - started
+
+    def _wait_here(self, condition: Callable[[], bool], deadline: float | None) -> bool:
+        thread = self._thread
         thread.hurry()
         with thread.changed:
             while not condition():

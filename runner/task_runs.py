@@ -18,7 +18,7 @@ from daskflow.runner.arguments import encode_live
 from daskflow.runner.cluster.executor.functions import register_function
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
 from daskflow.runner.code import function_bytes, source_digest, travelling_modules
-from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo
+from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo, current_task_run
 from daskflow.runner.core.driver import describe
 from daskflow.runner.core.graph import Remote, Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
@@ -31,6 +31,7 @@ from daskflow.runner.state import State
 from daskflow.runner.store.rows import TaskRow
 
 if TYPE_CHECKING:
+    from daskflow.runner.cluster.nested import Ask
     from daskflow.runner.tasks import Task
 
 __all__ = ["AttemptInfo", "TaskRuns", "retry_condition"]
@@ -113,10 +114,37 @@ class TaskRuns:
             encoded.allowed,
             encoded.taken,
         )
+        if (caller := current_task_run.get()) is not None:
+            run.parents = (caller.number,)
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
         shell.submit(run)
         return TaskFuture(run, shell)
+
+    def nested_run(self, task: Task[Any, Any], parent: Run, ask: Ask, deps: tuple[Run, ...]) -> Run:
+        """A run that a task on a worker asked for; called by the driver's thread, not submitted."""
+        task = self._same_task(task)
+        use = self._uses.get(task) or self._use(task)
+        stage = use.stage or self._submit_stage(task, use)
+        run = Run(
+            stage,
+            self._next_number(),
+            ask.payload,
+            deps,
+            time.time(),
+            ask.allowed,
+            ask.taken,
+        )
+        run.name, run.parents = ask.name, (parent.number,)
+        return run
+
+    def _same_task(self, task: Task[Any, Any]) -> Task[Any, Any]:
+        """The task that this flow run knows already, if `task` is a copy of it."""
+        for known in list(self._uses):
+            if known.name == task.name and known.options == task.options:
+                if known.fn is task.fn or code_of(known.fn) == code_of(task.fn):
+                    return known
+        return task
 
     def call(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         """A task run that the caller executes itself; its inputs are waited for, and here."""
@@ -226,6 +254,13 @@ class TaskRuns:
     def _task_info(self, task: Task[Any, Any]) -> TaskInfo:
         chosen = task.log_prints
         return TaskInfo(task.name, task.tags, self._log_prints if chosen is None else chosen)
+
+
+def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """What two copies of a function have in common, one of which has travelled."""
+    code = getattr(function, "__code__", None)
+    place = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    return (*place, code.co_code, code.co_consts) if code is not None else (function,)
 
 
 class AttemptInfo(NamedTuple):

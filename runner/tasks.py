@@ -17,7 +17,7 @@ from daskflow.runner.callables import (
     plain_function,
     signature_of,
 )
-from daskflow.runner.context import current_flow_run, current_task_run
+from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 from daskflow.runner.core.graph import Estimate, LaneKey
 from daskflow.runner.core.retries import RetryPolicy, validate_delays
 from daskflow.runner.futures import FutureList, TaskFuture, allow_failure, unmapped
@@ -38,6 +38,7 @@ from daskflow.runner.options import (
 )
 
 if TYPE_CHECKING:
+    from daskflow.runner.cluster.nested import NestedHost
     from daskflow.runner.engine import FlowRun
 
 __all__ = ["Task", "exponential_backoff", "task"]
@@ -284,14 +285,15 @@ def _rebuild(fn: Callable[..., Any], options: dict[str, Any], kind: Any) -> Task
     return Task(kind(fn) if kind else fn, **options)
 
 
-def _flow_run(call: str) -> FlowRun:
-    if current_task_run.get() is not None:
-        raise UsageError(
-            f"{call} was called inside a task; call the task directly here, or submit it from "
-            "the flow"
-        )
+def _flow_run(call: str) -> FlowRun | NestedHost:
     flow_run = current_flow_run.get()
     if flow_run is None:
+        context, handle = current_task_run.get(), current_parcel.get()
+        parcel = handle() if handle is not None else None
+        if context is not None and parcel is not None:
+            from daskflow.runner.cluster.nested import NestedHost  # workers only, and few tasks
+
+            return NestedHost(context, parcel)
         raise UsageError(
             f"{call} was called outside of a flow; call it in a function under @flow, or run the "
             "task here by calling it directly"

@@ -20,6 +20,7 @@ from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerErro
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.recorder import read_flight
+from daskflow.runner.cluster.nested import Answer
 from daskflow.runner.cluster.orders import OrderMaker, RemoteValue, is_lost
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
 from daskflow.runner.cluster.protocol import (
@@ -70,8 +71,16 @@ def _live_entry(topic: str, parcel_id: int) -> int:
     return run_live_parcel(topic, parcel_id)
 
 
+def _deliver(blob: bytes) -> None:
+    # imported on the worker, as above
+    from daskflow.runner.cluster.nested import deliver_bytes
+
+    deliver_bytes(blob)
+
+
 # pickled by value, for no module of this name exists: the scheduler needs none of our code
-_entry.__module__ = _live_entry.__module__ = "daskflow_entry"
+for _function in (_entry, _live_entry, _deliver):
+    _function.__module__ = "daskflow_entry"
 
 
 class Dispatch:
@@ -84,6 +93,8 @@ class Dispatch:
         Takes a `Report`; called from Dask's client thread or a worker's thread.
     on_worker : callable
         Takes a `WorkerNews`; called from Dask's client thread.
+    on_ask : callable
+        Takes what a task asks of the driver, its kind and bytes; called from Dask's client thread.
     """
 
     def __init__(
@@ -91,6 +102,7 @@ class Dispatch:
         session: Session,
         on_report: Callable[[Report], object],
         on_worker: Callable[[WorkerNews], object],
+        on_ask: Callable[[str, bytes], object],
     ) -> None:
         self.session = session
         self.client = session.client
@@ -102,6 +114,7 @@ class Dispatch:
         self._heard_at: dict[int, float] = {}
         self._remote: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
         self._on_report = on_report
+        self._on_ask = on_ask
         if session.in_process:
             receivers[self.topic] = on_report
         else:
@@ -165,8 +178,10 @@ class Dispatch:
     # -- back ----------------------------------------------------------------------------------
 
     def _report_event(self, event: tuple[Any, Any]) -> None:
-        parcel_id, blob = event[1]
-        del parcel_id
+        about, blob = event[1]
+        if isinstance(about, str):
+            self._on_ask(about, blob)
+            return
         self._on_report(Report(*pickle.loads(blob)))
 
     def outcomes(self, report: Report, parcel: Parcel) -> list[Outcome]:
@@ -202,6 +217,10 @@ class Dispatch:
     def silent_for(self, parcel_id: int, now: float) -> float:
         """Seconds since the first look at, or the last report of, this parcel."""
         return now - self._heard_at.setdefault(parcel_id, now)
+
+    def answer(self, worker: str, answers: list[Answer]) -> None:
+        """Tell a worker what became of runs that its tasks asked for; waits for the worker."""
+        self.client.run(_deliver, pickle.dumps(answers, 5), workers=[worker])
 
     def release(self, parcel_id: int) -> None:
         """Nothing more is expected of this parcel."""

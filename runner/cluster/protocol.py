@@ -95,3 +95,4 @@ class Report(NamedTuple):
     handed_back: list[int]
     final: bool
     peak_memory: int | None
+    waits: bool = False  # its thread has given its slot back, to wait for runs that it submitted

@@ -140,6 +140,10 @@ class Driver:
         """The worker has told everything about this parcel; what is still open never started."""
         self._put_back(self._close(parcel_id))
 
+    def parcel_waits(self, parcel_id: int) -> None:
+        """The parcel has given its slot back until runs that its own run submitted have ended."""
+        self._lanes.give_way(parcel_id)
+
     # -- what becomes of parcels otherwise -----------------------------------------------------
 
     def parcel_lost(
@@ -211,6 +215,13 @@ class Driver:
         queued = self._lanes.take_out(lambda run: run.stage.scope is scope and not run.redo)
         for run in [*queued, *self._attempts.take_delayed(scope)]:
             self._endings.cancel(run, now)
+
+    def cancel_run(self, run: Run, now: float) -> None:
+        """Nobody wants this run any more: it ends unless it is being executed."""
+        if run.parcel is None and run.state not in FINAL:
+            self._lanes.take_out(lambda queued: queued is run)
+            run.looked_at = True
+            self._endings.cancel(run, now, "cancelled with the task run that asked for it")
 
     def refuse(self, error: BaseException, now: float) -> None:
         """The cluster is gone for good: everything that is not final crashes with `error`."""

@@ -76,11 +76,10 @@ class Endings:
         self.inputs.go(run)
         self._settle(run, at)
 
-    def cancel(self, run: Run, at: float) -> None:
-        """End `run` as cancelled with its flow run, unless it is final."""
+    def cancel(self, run: Run, at: float, text: str = "cancelled with its flow run") -> None:
+        """End `run` as cancelled, unless it is final."""
         if run.state in FINAL:
             return
-        text = "cancelled with its flow run"
         self.note(run, at, CANCELLED, text, run.attempt)
         self.end(run, CANCELLED, at, text, TaskCancelled(run.task_run_id, text))
 

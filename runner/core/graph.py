@@ -238,7 +238,7 @@ class Run:
 class Parcel:
     """Task runs that one worker executes in one go."""
 
-    __slots__ = ("box_s", "id", "lane", "open", "probe_of", "runs", "sent_at")
+    __slots__ = ("box_s", "gave_way", "id", "lane", "open", "probe_of", "runs", "sent_at")
 
     def __init__(
         self, parcel_id: int, lane: Lane, runs: list[Run], box_s: float | None, sent_at: float
@@ -250,6 +250,7 @@ class Parcel:
         self.box_s = box_s
         self.sent_at = sent_at
         self.probe_of: Stage | None = None
+        self.gave_way = False  # it waits for other runs and occupies no slot
 
     def __repr__(self) -> str:
         return f"<Parcel {self.id}: {len(self.open)} of {len(self.runs)} open>"

@@ -43,7 +43,8 @@ class Inputs:
     def connect(self, run: Run) -> Run | None:
         """Take in a new run: it is queued, waits, or an input (returned) makes it impossible."""
         inputs = _by_input(run)
-        run.parents = tuple(dep.number for dep in inputs if dep.number >= 0) or None
+        asked_by = run.parents or ()
+        run.parents = (*asked_by, *(dep.number for dep in inputs if dep.number >= 0)) or None
         for dep in inputs:
             dep.dependents += 1
         missing: list[Run] = []

@@ -149,11 +149,22 @@ class Lanes:
             return None
         for run in parcel.open.values():
             run.parcel = None
-        parcel.lane.parcels -= 1
+        if not parcel.gave_way:
+            parcel.lane.parcels -= 1
         parcel.lane.runs -= len(parcel.open)
         if parcel.probe_of is not None:
             parcel.probe_of.probing -= 1
         return parcel
+
+    def give_way(self, parcel_id: int) -> None:
+        """A parcel in flight occupies no slot any more: the window is open for another one."""
+        parcel = self.parcels.get(parcel_id)
+        if parcel is not None and not parcel.gave_way:
+            parcel.gave_way = True
+            parcel.lane.parcels -= 1
+            if parcel.probe_of is not None:  # its own runs may be of the same task
+                parcel.probe_of.probing -= 1
+                parcel.probe_of = None
 
     def take_back(self, parcel: Parcel, number: int) -> Run | None:
         """Take an open run out of a parcel in flight; None when it is not open there."""

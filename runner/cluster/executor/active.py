@@ -11,6 +11,7 @@ import resource
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -50,6 +51,7 @@ class ActiveParcel:
         self.pending: deque[Item] = deque(order.items)
         self.told: deque[Told] = deque()
         self.sink = LineSink()
+        self.handle = weakref.ref(self)  # what the contexts of its runs may hold
         self.returned: deque[int] = deque()  # not executed here; the next report hands them back
         self.running: tuple[int, float] | None = None  # the sync run being executed
         self.overlapping: dict[int, float] = {}  # the async runs being executed
@@ -59,6 +61,8 @@ class ActiveParcel:
         self.untold_bytes = 0
         self.reported_at = self.now()
         self._reporting = threading.Lock()
+        self._gave_way: set[int] = set()  # threads
+        self.waited_s = 0.0  # by the current run, for runs that it submitted
 
     def now(self) -> float:
         """Wall-clock time as of the parcel's start, never set back or forward since."""
@@ -74,6 +78,23 @@ class ActiveParcel:
         with self._reporting:
             self._take_rest()
 
+    def make_way(self) -> None:
+        """The run that this thread executes is about to block: hand the rest and the slot back."""
+        thread = threading.get_ident()
+        if self.order.codes[0].is_async or thread in self._gave_way:
+            return
+        self._gave_way.add(thread)
+        self.cut()
+        self.report(waits=True)
+        try:
+            self.channel.secede()
+        except (
+            ValueError,
+            KeyError,
+            AttributeError,
+        ):  # a thread that the task made itself: it holds no slot
+            return
+
     def _take_rest(self) -> None:
         rest: list[int] = []
         try:
@@ -82,7 +103,13 @@ class ActiveParcel:
         except IndexError:
             self.returned.extend(reversed(rest))
 
-    def report(self, *, running: Sequence[tuple[int, float]] = (), final: bool = False) -> None:
+    def report(
+        self,
+        *,
+        running: Sequence[tuple[int, float]] = (),
+        final: bool = False,
+        waits: bool = False,
+    ) -> None:
         """Tell the driver all that is known and untold.
 
         Parameters
@@ -91,6 +118,8 @@ class ActiveParcel:
             Runs that have been executing for a while, and since when.
         final : bool
             The parcel has ended; what it has not started is handed back.
+        waits : bool
+            The thread gives its slot back.
         """
         with self._reporting:
             if self.sink.ended:
@@ -118,6 +147,7 @@ class ActiveParcel:
                 returned,
                 final,
                 peak,
+                waits,
             )
             try:
                 channel.send(report)

@@ -22,6 +22,7 @@ from daskflow.runner.cluster.executor.attempt import (
     tell_error,
     tell_result,
 )
+from daskflow.runner.cluster.executor.channel import live_flows
 from daskflow.runner.cluster.executor.values import (
     MissingInput,
     bind,
@@ -29,7 +30,7 @@ from daskflow.runner.cluster.executor.values import (
     is_small,
 )
 from daskflow.runner.cluster.protocol import BOUND_LOCAL, Item
-from daskflow.runner.context import current_task_run
+from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 
 __all__ = ["event_loop", "overlap"]
 
@@ -121,6 +122,9 @@ class _Together:
                 await self._gone[value].wait()
         context = context_of(parcel, item)
         current_task_run.set(context)  # in this asyncio task's own context
+        current_parcel.set(parcel.handle)
+        if parcel.channel.live:
+            current_flow_run.set(live_flows.get(context.flow.id if context.flow else ""))
         started_at = parcel.now()
         parcel.overlapping[number] = started_at
         try:

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from daskflow.runner.cluster.protocol import Order, Report
+from daskflow.runner.context import FlowRunContext
 
-__all__ = ["Channel", "DirectChannel", "TopicChannel", "live_orders", "receivers"]
+__all__ = ["Channel", "DirectChannel", "TopicChannel", "live_flows", "live_orders", "receivers"]
 
-# Flow process only: who takes the reports of a topic, and the orders that are not pickled.
+# Flow process only: who takes the reports of a topic, the orders that are not pickled, and the flow
+# runs that they belong to.
 receivers: dict[str, Callable[[Report], object]] = {}
 live_orders: dict[tuple[str, int], Order] = {}
+live_flows: dict[str, FlowRunContext] = {}
 
 
 class Channel(Protocol):
@@ -35,6 +38,12 @@ class Channel(Protocol):
 
     def secede(self) -> None:
         """Give the slot of this thread's Dask task back; the task goes on."""
+
+    def ask(self, kind: str, asked: tuple[Any, ...]) -> None:
+        """Ask the driver for something that is no report; from any thread, without waiting."""
+
+    def fetch(self, key: str, timeout: float | None) -> Any:
+        """The value that some worker keeps under `key`."""
 
 
 class DirectChannel:
@@ -55,6 +64,12 @@ class DirectChannel:
 
     def secede(self) -> None:
         _secede()
+
+    def ask(self, kind: str, asked: tuple[Any, ...]) -> None:
+        raise AssertionError(f"{kind}: in the flow process the flow run itself is asked")
+
+    def fetch(self, key: str, timeout: float | None) -> Any:
+        raise AssertionError(f"{key}: no value is kept under a key in the flow process")
 
 
 class TopicChannel:
@@ -91,6 +106,16 @@ class TopicChannel:
 
     def secede(self) -> None:
         _secede()
+
+    def ask(self, kind: str, asked: tuple[Any, ...]) -> None:
+        self._worker.log_event(self._topic, (kind, pickle.dumps(tuple(asked), 5)))
+
+    def fetch(self, key: str, timeout: float | None) -> Any:
+        from distributed import Future  # on a worker distributed is loaded already
+
+        client = self._worker._get_client()
+        state: Any = "memory"  # what Dask calls it, though its annotation says otherwise
+        return client.gather(Future(key, client, state=state))
 
 
 def _secede() -> None:

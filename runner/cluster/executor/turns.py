@@ -19,10 +19,16 @@ from daskflow.runner.cluster.executor.attempt import (
     tell_error,
     tell_result,
 )
+from daskflow.runner.cluster.executor.channel import live_flows
 from daskflow.runner.cluster.executor.recorder import FlightEntry
 from daskflow.runner.cluster.executor.values import MissingInput, bind, decode_arguments
 from daskflow.runner.cluster.protocol import BOUND_PLAIN, ENDED_WELL
-from daskflow.runner.context import TaskRunContext, current_task_run
+from daskflow.runner.context import (
+    TaskRunContext,
+    current_flow_run,
+    current_parcel,
+    current_task_run,
+)
 
 __all__ = ["run_in_turn"]
 
@@ -48,12 +54,15 @@ def run_in_turn(
     entry : FlightEntry or None
         Where to note what is executing.
     """
-    token = current_task_run.set(None)
+    token, flow_token = current_task_run.set(None), current_flow_run.set(None)
+    parcel_token = current_parcel.set(parcel.handle)
     parcel.start_box()
     try:
         _turns(parcel, functions, inputs, entry)
     finally:
         parcel.running = None
+        current_parcel.reset(parcel_token)
+        current_flow_run.reset(flow_token)
         current_task_run.reset(token)
 
 
@@ -63,6 +72,8 @@ def _turns(
     inputs: Sequence[Any],
     entry: FlightEntry | None,
 ) -> None:
+    flows = [live_flows.get(code.flow.id) for code in parcel.order.codes]
+    live = parcel.channel.live  # in the flow process a task is part of its flow run
     codes, sink, epoch, deadline = parcel.order.codes, parcel.sink, parcel.epoch, parcel.deadline
     pending, tell, note = parcel.pending, parcel.told.append, entry.start if entry else None
     make_current = current_task_run.set
@@ -88,6 +99,8 @@ def _turns(
         code, function = codes[place], functions[place]
         context = TaskRunContext(code.flow, code.task, number, index, attempt, sink, name)
         make_current(context)
+        if live:
+            current_flow_run.set(flows[place])
         try:
             if bindings or type(payload) is bytes:
                 values = bind(bindings, inputs, local) if bindings else ()
@@ -106,6 +119,8 @@ def _turns(
             caught = error
         ended, cpu = perf_counter(), thread_time()
         run_s, cpu_s = ended - began, cpu - cpu_before
+        if parcel.waited_s:
+            run_s, parcel.waited_s = max(0.0, run_s - parcel.waited_s), 0.0
         kind = type(result)
         if caught is not None:
             tell_error(parcel, context, started_at, run_s, cpu_s, caught)

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import DaskflowError, UsageError
+from daskflow.errors import ClusterError, DaskflowError, UsageError
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
@@ -147,12 +147,27 @@ class DriverThread:
                 self._turn()
             self._finish()
         except BaseException as error:  # whatever it is: nobody may wait for ever
-            _logger.debug("the driver stopped", exc_info=True)
             self.broken = error
+            self._give_up(error)
         finally:
             with self.changed:
                 self.changed.notify_all()
             self._close_session()
+
+    def _give_up(self, error: BaseException) -> None:
+        """This thread stops for a defect: every future still becomes final, and tells of it."""
+        _logger.error("the driver of this flow run stopped: %r", error, exc_info=error)
+        reason = ClusterError(f"the driver of this flow run stopped: {error!r}")
+        reason.__cause__ = error
+        dispatch, self._dispatch = self._dispatch, None  # nothing is sent any more
+        try:
+            self._take_submitted()
+            self.driver.refuse(reason, time.time())
+            self._carry_out()
+        except Exception:  # the driver itself is broken: `broken` is all that can be told
+            _logger.exception("its task runs could not be ended")
+        finally:
+            self._dispatch = dispatch
 
     def _open(self) -> None:
         from daskflow.runner.cluster.dispatch import Dispatch  # loads Dask: only when it is needed

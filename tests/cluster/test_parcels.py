@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from daskflow import DaskTaskRunner, as_completed, flow, get_run_logger, task, unmapped
+from daskflow.errors import ClusterError
 from daskflow.runner.cluster.dispatch import Dispatch
 from daskflow.runner.store import open_store
 from tests.foreign import eventually
@@ -331,6 +332,25 @@ def test_a_delayed_retry_holds_no_slot(tmp_path: Path):
 
     one_slot()
     assert order.read_text().split() == ["flaky", "other", "flaky"]
+
+
+def test_a_defect_of_the_driver_ends_every_future(cluster, monkeypatch):
+    def send(self, batch):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Dispatch, "send", send)
+    ended = []
+
+    @flow(task_runner=cluster)
+    def defective():
+        futures = noop.map(range(20))
+        for future in as_completed(futures, timeout=30):
+            ended.append(future.state.name)
+        return futures[0].result()
+
+    with pytest.raises(ClusterError, match="a defect"):
+        defective()
+    assert ended == ["Crashed"] * 20
 
 
 def test_no_thread_or_port_of_a_flow_is_open_to_the_network():

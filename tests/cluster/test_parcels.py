@@ -344,8 +344,7 @@ def test_a_defect_of_the_driver_ends_every_future(cluster, monkeypatch):
     @flow(task_runner=cluster)
     def defective():
         futures = noop.map(range(20))
-        for future in as_completed(futures, timeout=30):
-            ended.append(future.state.name)
+        ended.extend(future.state.name for future in as_completed(futures, timeout=30))
         return futures[0].result()
 
     with pytest.raises(ClusterError, match="a defect"):

@@ -120,7 +120,7 @@ def calls_held_back(kind: type[Any], tell: Callable[[str], object]) -> Iterator[
 
 
 def find_flow(module: ModuleType, target: Target, kind: type[FlowT]) -> FlowT:
-    """Return the flow that `target` names, or the only one that its module defines.
+    """Return the flow that `target` names; else the module's only one, or the one called as it is.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def find_flow(module: ModuleType, target: Target, kind: type[FlowT]) -> FlowT:
     NotFoundError
         No flow of that name; the message lists those there are.
     UsageError
-        No name was given and the module defines none or several.
+        No name was given, and the module defines none, or several and none called as it is.
     """
     flows = {name: value for name, value in vars(module).items() if isinstance(value, kind)}
     if target.flow is not None:
@@ -148,6 +148,8 @@ def find_flow(module: ModuleType, target: Target, kind: type[FlowT]) -> FlowT:
     distinct = {id(value): (name, value) for name, value in own.items()}
     if len(distinct) == 1:
         return next(iter(distinct.values()))[1]
+    if (namesake := own.get(module.__name__.rpartition(".")[2])) is not None:
+        return namesake  # train() of train.py; the others are its subflows
     if not distinct:
         raise UsageError(f"{target.source!r} defines no flow: decorate a function with @flow")
     names = dict(distinct.values())

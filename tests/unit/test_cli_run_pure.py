@@ -134,6 +134,12 @@ def test_module_that_only_imports_a_flow_runs_that_one():
     assert find_flow(module_with(f=imported), Target("etl.py", None), FakeFlow) is imported
 
 
+def test_of_several_flows_the_one_called_as_the_file_is_run():
+    main = FakeFlow("main-flow", "etl")
+    module = module_with(step=FakeFlow("step", "etl"), etl=main)
+    assert find_flow(module, Target("some/etl.py", None), FakeFlow) is main
+
+
 def test_several_flows_are_listed():
     module = module_with(a=FakeFlow("a", "etl"), b=FakeFlow("b", "etl"))
     with pytest.raises(UsageError, match=r"2 flows: choose etl.py:a, etl.py:b"):

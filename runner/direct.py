@@ -79,7 +79,7 @@ def _run(
     run = Run(stage, 0, encoded.payload, encoded.deps, time.time())
     if task.names_runs:
         run.name = task.run_name(args, kwargs)
-    return run, Journal(), caller
+    return run, Journal(tells_failures=False), caller
 
 
 def _logging(caller: TaskRunContext | None) -> contextlib.AbstractContextManager[None]:

@@ -5,18 +5,27 @@ Also how a task run's value is loaded for the user, wherever it lives.
 
 from __future__ import annotations
 
+import logging
 import pickle
+import traceback
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Any, Protocol
 
+from daskflow.errors import ClusterError, UsageError
+from daskflow.runner.cluster.executor.errors import RemoteTraceback
 from daskflow.runner.cluster.protocol import BOUND_PICKLED
-from daskflow.runner.context import LogLine
+from daskflow.runner.context import TASK_LOGGER, LogLine
 from daskflow.runner.core.driver import Transition
 from daskflow.runner.core.graph import Parcel, Remote, Run, Scope
+from daskflow.runner.core.states import CANCELLED, NOT_READY, SUCCESSFUL
 from daskflow.runner.logs import show
 from daskflow.runner.record import FlowRecord
 
 __all__ = ["Journal", "load_value"]
+
+_SHOWN = 10  # failures of a task that get a line on the terminal; the record has them all
+_TOLD_OTHERWISE = SUCCESSFUL | {CANCELLED, NOT_READY}  # the last two name what failed
 
 
 class _Loadable(Protocol):
@@ -38,10 +47,18 @@ def _record(scope: Scope) -> FlowRecord:
 
 
 class Journal:
-    """Writes what the driver decided into the records of the flow runs concerned."""
+    """Writes what the driver decided into the records of the flow runs concerned.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    tells_failures : bool, default True
+        Runs that fail leave an error line in the log; not so where the caller gets the exception.
+    """
+
+    def __init__(self, *, tells_failures: bool = True) -> None:
         self._scopes: dict[str, Scope] = {}
+        self._tells_failures = tells_failures
+        self._told: dict[tuple[str, str], int] = {}  # failures shown, by flow run and task
 
     def open(self, scope: Scope) -> None:
         """Events of the cluster are recorded for this flow run from now on."""
@@ -50,6 +67,8 @@ class Journal:
     def shut(self, scope: Scope) -> None:
         """The flow run has ended."""
         self._scopes.pop(scope.flow_run_id, None)
+        for key in [key for key in self._told if key[0] == scope.flow_run_id]:
+            del self._told[key]
 
     def scopes(self) -> list[Scope]:
         """Flow runs that have not ended."""
@@ -61,8 +80,32 @@ class Journal:
             _record(scope).transitions(notes)
             waiting = [note.run for note in notes if note.run.ended_at is None]
             _record(scope).runs(waiting)
+        if self._tells_failures:
+            for run in final:
+                if run.error is not None and _is_news(run):
+                    self._failed(run)
         for scope, runs in _by_scope(final, lambda run: run.stage.scope).items():
             _record(scope).runs(runs)
+
+    def _failed(self, run: Run) -> None:
+        """An error line for the record, with the traceback, and a short one for the terminal."""
+        scope, name = run.stage.scope, run.stage.name
+        head = f"{run.state.lower()}: {run.message}"
+        line = LogLine(
+            run.number, run.attempt, run.ended_at or 0.0, logging.ERROR, TASK_LOGGER, head
+        )
+        whole = line._replace(message=f"{head}\n{_traceback(run.error)}".rstrip())
+        _record(scope).logs([whole], run.worker)
+        shown = self._told[scope.flow_run_id, name] = (
+            self._told.get((scope.flow_run_id, name), 0) + 1
+        )
+        if not logging.getLogger(TASK_LOGGER).isEnabledFor(logging.ERROR):
+            return
+        if shown <= _SHOWN:
+            show(line._replace(message=head.partition("\n")[0]), run.label)
+        elif shown == _SHOWN + 1:
+            more = f"more of its runs fail; daskflow runs logs {scope.flow_run_id} has them all"
+            show(line._replace(message=more), name)
 
     def running(self, run: Run) -> None:
         """A run has been executing for a while."""
@@ -94,6 +137,31 @@ class Journal:
         """Something happened to the cluster that all open flow runs use."""
         for scope in self.scopes():
             _record(scope).event(at, event, resource)
+
+
+def _traceback(error: BaseException | None) -> str:
+    """Where user code raised; empty for what no user code raised."""
+    if isinstance(cause := getattr(error, "__cause__", None), RemoteTraceback):
+        return cause.text
+    if error is None or error.__traceback__ is None:
+        return "" if cause is None else _traceback(cause)
+    own, frame = error.__traceback__, error.__traceback__
+    while frame is not None and _is_ours(frame):
+        frame = frame.tb_next  # type: ignore[assignment]
+    try:
+        return "".join(traceback.format_exception(type(error), error, frame or own))
+    except Exception as broken:  # a __str__ of user code
+        return f"its traceback could not be printed: {type(broken).__name__}"
+
+
+def _is_news(run: Run) -> bool:
+    """A failure of its own; where there is no cluster at all, that is said once, by the flow."""
+    never_sent = not run.attempt and isinstance(run.error, (ClusterError, UsageError))
+    return run.state not in _TOLD_OTHERWISE and not never_sent
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    return str(frame.tb_frame.f_globals.get("__name__")).startswith("daskflow.")
 
 
 def _by_scope(items: Sequence[Any], scope_of: Any) -> dict[Scope, list[Any]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from daskflow.runner.core.graph import Scope
-from daskflow.runner.core.states import CACHED, SUCCESSFUL
+from daskflow.runner.core.states import CACHED, CANCELLED, NOT_READY, SUCCESSFUL
 
 __all__ = ["announce", "snapshot"]
 
@@ -25,10 +25,11 @@ def announce(flow_run: _Active, *, first: bool) -> None:
     _active.append(flow_run)
 
 
-def snapshot() -> list[tuple[str, int, int, int, int, int, int]]:
-    """One entry per task: ``(task, total, done, failed, cached, retries, running)``.
+def snapshot() -> list[tuple[str, int, int, int, int, int, int, int]]:
+    """One entry per task: ``(task, total, done, failed, cached, retries, running, not_run)``.
 
-    ``done`` counts runs that succeeded, cached ones included; ``running`` those in a parcel.
+    ``done`` counts runs that succeeded, cached ones included; ``running`` those in a parcel;
+    ``not_run`` those that were cancelled, or never ran because of what they depend on.
     """
     rows: dict[str, list[int]] = {}
     for flow_run in tuple(_active):  # another thread may start one
@@ -36,16 +37,18 @@ def snapshot() -> list[tuple[str, int, int, int, int, int, int]]:
             for stage in tuple(scope.stages):
                 counts = dict(stage.counts)
                 done = sum(count for state, count in counts.items() if state in SUCCESSFUL)
-                failed = sum(counts.values()) - done
-                row = rows.setdefault(stage.name, [0] * 6)
+                not_run = counts.get(CANCELLED, 0) + counts.get(NOT_READY, 0)
+                ended = sum(counts.values())
+                row = rows.setdefault(stage.name, [0] * 7)
                 for place, value in enumerate(
                     (
                         stage.submitted,
                         done,
-                        failed,
+                        ended - done - not_run,
                         counts.get(CACHED, 0),
                         stage.retried,
-                        max(0, stage.submitted - done - failed - len(stage.ready)),
+                        max(0, stage.submitted - ended - len(stage.ready)),
+                        not_run,
                     )
                 ):
                     row[place] += value

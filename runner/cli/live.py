@@ -99,6 +99,7 @@ class LiveView:
         rate = self._rates[stage.task].per_second
         left = stage.total - stage.ended
         notes = [(f"{stage.failed:,} failed", "red", stage.failed)]
+        notes.append((f"{stage.not_run:,} not run", "yellow", stage.not_run))
         notes.append((f"{stage.cached:,} cached", "cyan", stage.cached))
         notes.append((f"{stage.retries:,} retried", "yellow", stage.retries))
         notes.append((f"{stage.running:,} running", "blue", stage.running))

@@ -28,15 +28,16 @@ class StageProgress(NamedTuple):
     task: str
     total: int  # task runs submitted so far
     done: int  # ended well, `cached` included
-    failed: int  # ended badly: failed, timed out, crashed, cancelled, not run
+    failed: int  # ended badly: failed, timed out, crashed
     cached: int  # of `done`, those that the cache answered
     retries: int
     running: int
+    not_run: int = 0  # cancelled, or an input ended badly
 
     @property
     def ended(self) -> int:
         """How many runs have reached a final state."""
-        return self.done + self.failed
+        return self.done + self.failed + self.not_run
 
 
 class ProgressView(Protocol):
@@ -54,6 +55,8 @@ def stage_line(stage: StageProgress) -> str:
     parts = [f"{stage.ended:,}/{stage.total:,}"]
     if stage.failed:
         parts.append(f"{stage.failed:,} failed")
+    if stage.not_run:
+        parts.append(f"{stage.not_run:,} not run")
     if stage.cached:
         parts.append(f"{stage.cached:,} cached")
     if stage.retries:

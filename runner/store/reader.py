@@ -1,7 +1,8 @@
 """What the run record says: the reading side, for command line, reports and pages.
 
 Every method is one query and sees what was committed when it ran; a run that goes on is seen
-further along by the next call.  A store that does not exist (yet) reads as empty.
+further along by the next call.  A store that does not exist (yet) reads as empty.  Whoever opens
+it marks the runs whose process is gone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from daskflow.errors import NotFoundError, StoreError
 from daskflow.runner.store.address import sqlite_path
+from daskflow.runner.store.gone import mark_crashed
 from daskflow.runner.store.history import flow_run_history, task_run_history
 from daskflow.runner.store.lookup import find_flow_run
 from daskflow.runner.store.outlet import read_back
@@ -57,6 +59,7 @@ def open_store(url: str) -> RunStore:
         sink.close()
     reader = SqliteReader(path)
     reader.open()
+    mark_crashed(reader, path)
     return RunStore(reader)
 
 

@@ -61,6 +61,19 @@ class SqliteWriter:
         with self._transaction(patience_s) as connection:
             connection.execute(load_statements("sqlite", "write")["spool_forget"], (name,))
 
+    def crash(self, flow_run_id: str, state: str, message: str, *, patience_s: float) -> bool:
+        """Make a flow run that is in `state` still Crashed; return whether it was.
+
+        It ended when the record last heard of it: nobody saw its end.
+        """
+        sql = load_statements("sqlite", "write")
+        given = {"flow_run_id": flow_run_id, "state": state, "message": message}
+        with self._transaction(patience_s) as connection:
+            changed = connection.execute(sql["flow_run_gone"], given).rowcount > 0
+            if changed:
+                connection.execute(sql["flow_run_gone_note"], given)
+        return changed
+
     def close(self) -> None:
         """Close the connection; the next commit opens another."""
         if self._connection is not None:

@@ -49,6 +49,11 @@ WHERE state IS NOT NULL AND name = :name
 ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
+-- name: flow_runs_under_way
+SELECT flow_run_id, state, host, pid, process_started_at, boot_id
+FROM flow_run
+WHERE state IN ('Pending', 'Running', 'Retrying', 'AwaitingRetry', 'Cancelling')
+
 -- name: flow_run_names
 SELECT flow_run_id, name FROM flow_run
 WHERE state IS NOT NULL

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from daskflow.runner.futures import unmapped as unmapped
     from daskflow.runner.futures import wait as wait
     from daskflow.runner.state import State as State
+    from daskflow.runner.tagging import tags as tags
     from daskflow.runner.tasks import Task as Task
     from daskflow.runner.tasks import exponential_backoff as exponential_backoff
     from daskflow.runner.tasks import task as task
@@ -42,6 +43,7 @@ _HOMES = {
     "get_run_logger": "daskflow.runner.context",
     "quote": "daskflow.runner.futures",
     "runtime": "daskflow.runner.runtime",
+    "tags": "daskflow.runner.tagging",
     "task": "daskflow.runner.tasks",
     "unmapped": "daskflow.runner.futures",
     "wait": "daskflow.runner.futures",
@@ -62,6 +64,7 @@ __all__ = [
     "get_run_logger",
     "quote",
     "runtime",
+    "tags",
     "task",
     "unmapped",
     "wait",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.arguments import encode_live
@@ -27,6 +28,7 @@ from daskflow.runner.outcomes import Journal, load_value
 from daskflow.runner.record import FlowRecord
 from daskflow.runner.state import State
 from daskflow.runner.task_runs import retry_condition
+from daskflow.runner.telling import TaskHookCalls
 
 if TYPE_CHECKING:
     from daskflow.runner.tasks import Task
@@ -42,7 +44,7 @@ def call_directly(
     if task.is_async:
         return _call_async(task, args, kwargs, return_state)
     run, journal, caller = _run(task, args, kwargs)
-    with _logging(caller):
+    with _logging(caller), _hooks(run, task):
         run_inline(run, task.fn, journal, caller)
     return _answer(run, return_state)
 
@@ -51,7 +53,7 @@ async def _call_async(
     task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool
 ) -> Any:
     run, journal, caller = _run(task, args, kwargs)
-    with _logging(caller):
+    with _logging(caller), _hooks(run, task):
         await run_inline_async(run, task.fn, journal, caller)
     return _answer(run, return_state)
 
@@ -80,6 +82,22 @@ def _run(
     if task.names_runs:
         run.name = task.run_name(args, kwargs)
     return run, Journal(tells_failures=False), caller
+
+
+@contextlib.contextmanager
+def _hooks(run: Run, task: Task[Any, Any]) -> Iterator[None]:
+    """Outside of any flow, the hooks of a call have ended when it returns."""
+    record = run.stage.scope.tag
+    assert isinstance(record, FlowRecord)
+    if current_flow_run.get() is not None or current_task_run.get() is not None:
+        yield
+        return
+    hooks = TaskHookCalls(None)
+    record.hooks = hooks if hooks.add(run.stage, task) else None
+    try:
+        yield
+    finally:
+        hooks.close()
 
 
 def _logging(caller: TaskRunContext | None) -> contextlib.AbstractContextManager[None]:

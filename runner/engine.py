@@ -29,8 +29,19 @@ from daskflow.runner.context import (
     current_task_run,
 )
 from daskflow.runner.core.packing import PackingRules
-from daskflow.runner.core.states import FINAL, PENDING, RUNNING
+from daskflow.runner.core.states import (
+    CACHED,
+    CANCELLED,
+    COMPLETED,
+    CRASHED,
+    FAILED,
+    FINAL,
+    PENDING,
+    RUNNING,
+    TIMED_OUT,
+)
 from daskflow.runner.environment import environment_json
+from daskflow.runner.hooks import FlowRunInfo, call_hooks
 from daskflow.runner.inline import InlineShell
 from daskflow.runner.logs import run_logging, show
 from daskflow.runner.record import FlowRecord, RecordWriter, as_json
@@ -39,6 +50,7 @@ from daskflow.runner.shell import DriverShell
 from daskflow.runner.state import State
 from daskflow.runner.store import open_writer, this_process
 from daskflow.runner.store.rows import FlowRunRow
+from daskflow.runner.tagging import current_tags
 from daskflow.runner.task_runs import TaskRuns
 
 if TYPE_CHECKING:
@@ -47,6 +59,16 @@ if TYPE_CHECKING:
 __all__ = ["FlowRun", "run_flow", "run_flow_async"]
 
 _logger = logging.getLogger(FLOW_LOGGER)
+
+_HOOK_OF = {
+    RUNNING: "on_running",
+    COMPLETED: "on_completion",
+    CACHED: "on_completion",
+    FAILED: "on_failure",
+    TIMED_OUT: "on_failure",
+    CRASHED: "on_crashed",
+    CANCELLED: "on_cancellation",
+}
 
 
 class FlowRun:
@@ -72,7 +94,7 @@ class FlowRun:
             flow_run_id,
             flow.run_name(bound.arguments),
             flow.name,
-            (),
+            tuple(sorted(current_tags.get())),
             logging.getLevelNamesMapping()[settings.logging.level],
         )
         self.log_prints: bool = bool(
@@ -137,6 +159,7 @@ class FlowRun:
         """The flow run starts."""
         self.shell.outlet.open(self._scope)
         self.shell.join(self, self._runs)
+        self._runs.hooks.enter()
         progress.announce(self, first=self.parent is None)
         self._started_at = time.time()
         self._change(RUNNING, None)
@@ -154,6 +177,7 @@ class FlowRun:
         """
         try:
             state = self._settle(value, error)
+            self._runs.hooks.close()
         except BaseException as late:  # Ctrl-C while waiting, or the driver broke
             state = raised_state(late)
         finally:
@@ -162,9 +186,20 @@ class FlowRun:
             if self._owns_shell:
                 self.shell.close()
         self._change(state.name, state.message)
+        self.tell(state)
         if self.parent is None:
             self.record.flush()
         return state
+
+    def tell(self, state: State) -> None:
+        """Call the hooks of the flow for this state."""
+        hooks = self.flow.options.get(_HOOK_OF.get(state.name, ""))
+        if hooks is not None:
+            info = self.info
+            run = FlowRunInfo(
+                info.id, info.name, self.attempt, state, dict(self.parameters), info.tags
+            )
+            call_hooks(hooks, self.flow, run, state)
 
     def _settle(self, value: Any, error: BaseException | None) -> State:
         shell, scope = self.shell, self._scope
@@ -200,7 +235,7 @@ class FlowRun:
             self._state,
             message,
             as_json(dict(self.bound.arguments)),
-            as_json([]),
+            as_json(list(self.info.tags)),
             self.parent.info.id if self.parent else None,
             self._parent_number,
             self.attempt,
@@ -239,6 +274,7 @@ def run_flow(flow: Flow[Any, Any], bound: inspect.BoundArguments) -> State:
         run.begin()
         value, error = None, None
         try:
+            run.tell(State(RUNNING))
             value = flow.fn(*bound.args, **bound.kwargs)
         except BaseException as raised:
             error = raised
@@ -252,12 +288,15 @@ async def run_flow_async(flow: Flow[Any, Any], bound: inspect.BoundArguments) ->
     with run.active():
         run.begin()
         value, error = None, None
+        loop = asyncio.get_running_loop()
         try:
+            if flow.options["on_running"] is not None:
+                told = contextvars.copy_context()
+                await loop.run_in_executor(None, told.run, run.tell, State(RUNNING))
             called: Awaitable[Any] = flow.fn(*bound.args, **bound.kwargs)
             value = await called
         except BaseException as raised:
             error = raised
         # waits for task runs and closes the cluster: not on the event loop
         context = contextvars.copy_context()
-        loop = asyncio.get_running_loop()
         return await loop.run_in_executor(None, context.run, run.conclude, value, error)

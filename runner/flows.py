@@ -15,6 +15,7 @@ from daskflow.runner.callables import (
     plain_function,
     signature_of,
 )
+from daskflow.runner.hooks import FLOW_HOOKS, FlowHooks, gather_hooks
 from daskflow.runner.options import (
     check_name,
     check_options,
@@ -38,10 +39,15 @@ _OPTIONS: dict[str, Any] = {
     "task_runner": None,
     "log_prints": None,
     "cancel_grace_seconds": 10.0,
+    "on_running": None,
+    "on_completion": None,
+    "on_failure": None,
+    "on_crashed": None,
+    "on_cancellation": None,
 }
 
 
-class Flow(Generic[P, R]):
+class Flow(FlowHooks, Generic[P, R]):
     """A function under ``@flow``; calling it runs it.
 
     Attributes
@@ -69,6 +75,7 @@ class Flow(Generic[P, R]):
         self.cancel_grace_seconds = check_seconds(
             "cancel_grace_seconds", chosen["cancel_grace_seconds"]
         )
+        gather_hooks(self.options, FLOW_HOOKS)
         check_template("flow_run_name", chosen["flow_run_name"])
         self.is_async = is_async(plain)
         if self.task_runner is not None:
@@ -197,6 +204,8 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         log lines.
     cancel_grace_seconds : float, default 10
         How long running task runs have to end after Ctrl-C.
+    on_running, on_completion, on_failure, on_crashed, on_cancellation : callable or list, optional
+        Hooks, ``(flow, flow_run, state) -> None``.
 
     Raises
     ------

@@ -80,12 +80,16 @@ class Journal:
             _record(scope).transitions(notes)
             waiting = [note.run for note in notes if note.run.ended_at is None]
             _record(scope).runs(waiting)
+            if (hooks := _record(scope).hooks) is not None:
+                hooks.changed(notes)
         if self._tells_failures:
             for run in final:
                 if run.error is not None and _is_news(run):
                     self._failed(run)
         for scope, runs in _by_scope(final, lambda run: run.stage.scope).items():
             _record(scope).runs(runs)
+            if (hooks := _record(scope).hooks) is not None:
+                hooks.ended(runs)
 
     def _failed(self, run: Run) -> None:
         """An error line for the record, with the traceback, and a short one for the terminal."""
@@ -109,7 +113,10 @@ class Journal:
 
     def running(self, run: Run) -> None:
         """A run has been executing for a while."""
-        _record(run.stage.scope).runs([run])
+        record = _record(run.stage.scope)
+        record.runs([run])
+        if record.hooks is not None:
+            record.hooks.running([run])
 
     def open_runs(self, runs: Sequence[Run]) -> None:
         """Runs that wait or execute for a while: recorded before they end."""

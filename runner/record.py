@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from daskflow.runner.context import LogLine
 from daskflow.runner.core.driver import Transition
 from daskflow.runner.core.graph import Run
 from daskflow.runner.store.rows import EventRow, FlowRunRow, LogRow, TaskRow, TransitionRow
+
+if TYPE_CHECKING:
+    from daskflow.runner.telling import TaskHookCalls
 
 __all__ = ["FlowRecord", "RecordWriter"]
 
@@ -38,11 +41,17 @@ class FlowRecord:
     flow_run_id : str
     writer : RecordWriter or None
         None records nothing.
+
+    Attributes
+    ----------
+    hooks : TaskHookCalls or None
+        Told of task runs too, once a task with hooks is used.
     """
 
     def __init__(self, flow_run_id: str, writer: RecordWriter | None) -> None:
         self.flow_run_id = flow_run_id
         self.writer = writer
+        self.hooks: TaskHookCalls | None = None
 
     def flow_run(self, row: FlowRunRow) -> None:
         """The flow run changed."""

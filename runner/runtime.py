@@ -50,6 +50,15 @@ class _FlowRun:
         return flow.attempt if flow else None
 
     @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the flow run, from ``with tags(...)`` around its call."""
+        task = current_task_run.get()
+        if task is not None:
+            return task.flow.tags if task.flow else ()
+        flow = current_flow_run.get()
+        return flow.info.tags if flow else ()
+
+    @property
     def parameters(self) -> Mapping[str, Any]:
         """Parameters of the flow run; empty on workers, which get what they are handed."""
         flow = current_flow_run.get()
@@ -85,7 +94,7 @@ class _TaskRun:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Tags of the task."""
+        """Tags of the task, of its flow run, and of ``with tags(...)`` around the submission."""
         task = current_task_run.get()
         return task.task.tags if task else ()
 

@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
 from daskflow.errors import UsageError
@@ -24,17 +24,20 @@ from daskflow.runner.core.graph import Remote, Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED, FAILED, SUCCESSFUL
 from daskflow.runner.futures import TaskFuture
+from daskflow.runner.hooks import AttemptInfo
 from daskflow.runner.inline import InlineShell
 from daskflow.runner.record import FlowRecord, as_json
 from daskflow.runner.shell import DriverShell
 from daskflow.runner.state import State
 from daskflow.runner.store.rows import TaskRow
+from daskflow.runner.tagging import current_tags
+from daskflow.runner.telling import TaskHookCalls
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.nested import Ask
     from daskflow.runner.tasks import Task
 
-__all__ = ["AttemptInfo", "TaskRuns", "retry_condition"]
+__all__ = ["TaskRuns", "retry_condition"]
 
 _logger = logging.getLogger(FLOW_LOGGER)
 
@@ -42,10 +45,18 @@ _logger = logging.getLogger(FLOW_LOGGER)
 class _Use:
     """A task as used in this flow run; calls and submissions share its number and names."""
 
-    __slots__ = ("inline", "next_index", "number", "policy", "stage")
+    __slots__ = ("hooked", "inline", "next_index", "number", "policy", "stage", "tags")
 
-    def __init__(self, number: int, policy: RetryPolicy, next_index: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        number: int,
+        policy: RetryPolicy,
+        next_index: Callable[[], int],
+        tags: tuple[str, ...],
+    ) -> None:
         self.number = number
+        self.tags = tags
+        self.hooked = False  # its runs are told to hooks
         self.policy = policy
         self.next_index = next_index
         self.stage: Stage | None = None  # of submitted runs: the driver's thread counts them
@@ -70,6 +81,8 @@ class TaskRuns:
     ----------
     submitted, called : Scope
         What was submitted, and what was called directly.
+    hooks : TaskHookCalls
+        Of all its tasks.
     """
 
     def __init__(
@@ -88,7 +101,10 @@ class TaskRuns:
         self._next_number = shell.next_number
         self.submitted = Scope(info.id, record)
         self.called = Scope(info.id, record)
+        self._base_tags = current_tags.get()
+        self.hooks = TaskHookCalls(shell)
         self._uses: dict[Task[Any, Any], _Use] = {}
+        self._tagged: dict[tuple[Task[Any, Any], frozenset[str]], _Use] = {}
         self._indexes: dict[str, Callable[[], int]] = {}
         self._inputs = Stage(Scope("inputs"), "input", RetryPolicy())
 
@@ -102,6 +118,8 @@ class TaskRuns:
         """Hand a task run to the cluster; microseconds, no I/O."""
         task.check_arguments(args, kwargs)
         use = self._uses.get(task) or self._use(task)
+        if (tags := current_tags.get()) is not self._base_tags:
+            use = self._use_tagged(task, tags)
         stage = use.stage or self._submit_stage(task, use)
         shell = self._shell
         encoded = shell.encode(args, kwargs, wait_for, task.name)
@@ -118,8 +136,11 @@ class TaskRuns:
             run.parents = (caller.number,)
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
+        future: TaskFuture[Any] = TaskFuture(run, shell)
+        if use.hooked:
+            self.hooks.keep(future, run.number)
         shell.submit(run)
-        return TaskFuture(run, shell)
+        return future
 
     def nested_run(self, task: Task[Any, Any], parent: Run, ask: Ask, deps: tuple[Run, ...]) -> Run:
         """A run that a task on a worker asked for; called by the driver's thread, not submitted."""
@@ -149,6 +170,8 @@ class TaskRuns:
     def call(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Run:
         """A task run that the caller executes itself; its inputs are waited for, and here."""
         use = self._uses.get(task) or self._use(task)
+        if (tags := current_tags.get()) is not self._base_tags:
+            use = self._use_tagged(task, tags)
         stage = use.inline or self._inline_stage(task, use)
         encoded = encode_live(args, kwargs, ())
         self._shell.wait_for(encoded.deps, None)
@@ -197,12 +220,23 @@ class TaskRuns:
     # -- what the runs of a task share ---------------------------------------------------------
 
     def _use(self, task: Task[Any, Any]) -> _Use:
+        use = self._uses[task] = self._new_use(task, self._base_tags)
+        return use
+
+    def _use_tagged(self, task: Task[Any, Any], tags: frozenset[str]) -> _Use:
+        use = self._tagged.get((task, tags))
+        if use is None:
+            use = self._tagged[task, tags] = self._new_use(task, tags)
+        return use
+
+    def _new_use(self, task: Task[Any, Any], tags: frozenset[str]) -> _Use:
         defaults = self._defaults
         policy = task.policy_with(
             defaults.retries, defaults.retry_delay_seconds, defaults.crash_retries
         )
         next_index = self._indexes.setdefault(task.name, itertools.count().__next__)
-        use = self._uses[task] = _Use(len(self._uses), policy, next_index)
+        own = tuple(sorted(tags.union(task.tags, self._info.tags)))
+        use = _Use(len(self._uses) + len(self._tagged), policy, next_index, own)
         options: dict[str, Any] = {
             "retries": policy.retries,
             "retry_delay_seconds": list(policy.delays_s),
@@ -211,24 +245,29 @@ class TaskRuns:
         for key in ("resources", "priority", "workers"):
             if task.options[key]:
                 options[key] = task.options[key]
-        digest = source_digest(task.fn)
-        tags = as_json(list(task.tags))
         self._record.task(
-            TaskRow(use.number, task.name, task.version, tags, digest, as_json(options))
+            TaskRow(
+                use.number,
+                task.name,
+                task.version,
+                as_json(list(own)),
+                source_digest(task.fn),
+                as_json(options),
+            )
         )
         return use
 
     def _submit_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
-        use.stage = self._stage(task, use, self.submitted, self._code(task))
+        use.stage = self._stage(task, use, self.submitted, self._code(task, use))
         return use.stage
 
     def _inline_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
-        code = Code("", None, task.is_async, self._task_info(task), self._info, task.fn)
+        code = Code("", None, task.is_async, self._task_info(task, use), self._info, task.fn)
         use.inline = self._stage(task, use, self.called, code)
         return use.inline
 
     def _stage(self, task: Task[Any, Any], use: _Use, scope: Scope, code: Code) -> Stage:
-        return Stage(
+        stage = Stage(
             scope,
             task.name,
             use.policy,
@@ -239,9 +278,13 @@ class TaskRuns:
             number=use.number,
             next_index=use.next_index,
         )
+        if self.hooks.add(stage, task):
+            use.hooked = True
+            self._record.hooks = self.hooks
+        return stage
 
-    def _code(self, task: Task[Any, Any]) -> Code:
-        info, shell = self._task_info(task), self._shell
+    def _code(self, task: Task[Any, Any], use: _Use) -> Code:
+        info, shell = self._task_info(task, use), self._shell
         if isinstance(shell, InlineShell) or shell.live:
             digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
             register_function(digest, task.fn)
@@ -251,9 +294,9 @@ class TaskRuns:
         digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
         return Code(digest, blob, task.is_async, info, self._info, task.fn)
 
-    def _task_info(self, task: Task[Any, Any]) -> TaskInfo:
+    def _task_info(self, task: Task[Any, Any], use: _Use) -> TaskInfo:
         chosen = task.log_prints
-        return TaskInfo(task.name, task.tags, self._log_prints if chosen is None else chosen)
+        return TaskInfo(task.name, use.tags, self._log_prints if chosen is None else chosen)
 
 
 def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:
@@ -263,14 +306,6 @@ def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:
     return (*place, code.co_code, code.co_consts) if code is not None else (function,)
 
 
-class AttemptInfo(NamedTuple):
-    """What `retry_condition_fn` is told of the task run that it decides on."""
-
-    id: str
-    name: str
-    attempt: int  # the one that failed; 1 for the first
-
-
 def retry_condition(task: Task[Any, Any]) -> Callable[[Run, BaseException], bool] | None:
     """`retry_condition_fn` of a task, as the driver asks it; one that raises says no."""
     condition = task.retry_condition_fn
@@ -278,8 +313,8 @@ def retry_condition(task: Task[Any, Any]) -> Callable[[Run, BaseException], bool
         return None
 
     def retry_if(run: Run, error: BaseException) -> bool:
-        attempt = AttemptInfo(run.task_run_id, run.label, run.attempt)
         state = State(FAILED, describe(error), error=error)
+        attempt = AttemptInfo(run.task_run_id, run.label, run.attempt, state)
         try:
             return bool(condition(task, attempt, state))
         except Exception:

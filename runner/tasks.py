@@ -21,6 +21,7 @@ from daskflow.runner.context import current_flow_run, current_parcel, current_ta
 from daskflow.runner.core.graph import Estimate, LaneKey
 from daskflow.runner.core.retries import RetryPolicy, validate_delays
 from daskflow.runner.futures import FutureList, TaskFuture, allow_failure, unmapped
+from daskflow.runner.hooks import TASK_HOOKS, TaskHooks, gather_hooks
 from daskflow.runner.mapping import map_calls
 from daskflow.runner.options import (
     check_callable,
@@ -61,10 +62,15 @@ _OPTIONS: dict[str, Any] = {
     "resources": None,
     "priority": 0,
     "workers": None,
+    "on_running": None,
+    "on_completion": None,
+    "on_failure": None,
+    "on_crashed": None,
+    "on_retry": None,
 }
 
 
-class Task(Generic[P, R]):
+class Task(TaskHooks, Generic[P, R]):
     """A function under ``@task``.
 
     Calling it runs it in this process, tracked; `submit` and `map` run it on the flow's cluster.
@@ -100,6 +106,7 @@ class Task(Generic[P, R]):
             check_resources(chosen["resources"]),
             check_workers(chosen["workers"]),
         )
+        gather_hooks(self.options, TASK_HOOKS)
         self.policy = self._policy(0, 0.0, 3)  # checks; the flow run fills in the settings
         self.estimate = Estimate()
 
@@ -345,6 +352,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         Higher goes first.
     workers : str or list of str, optional
         Addresses or names of the workers that may run it.
+    on_running, on_completion, on_failure, on_crashed, on_retry : callable or list, optional
+        Hooks, ``(task, task_run, state) -> None``, called in the flow process.
 
     Raises
     ------

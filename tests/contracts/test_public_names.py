@@ -21,6 +21,7 @@ PROMISED = {
     "flow",
     "get_run_logger",
     "runtime",
+    "tags",
     "task",
     "unmapped",
     "wait",

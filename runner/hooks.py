@@ -1,0 +1,251 @@
+"""Hooks: what users have called when a run changes its state.
+
+They are called in the flow process, once each, and what they raise is logged and goes no further.
+Hooks of task runs have a thread of their own per flow run, started by the first of them, so that
+neither the driver nor the flow function ever waits for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import queue
+import threading
+import uuid
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from daskflow.errors import UsageError
+from daskflow.runner.context import FLOW_LOGGER
+from daskflow.runner.state import State
+
+__all__ = [
+    "FLOW_HOOKS",
+    "TASK_HOOKS",
+    "AttemptInfo",
+    "FlowHooks",
+    "FlowRunInfo",
+    "HookThread",
+    "Hooks",
+    "TaskHooks",
+    "call_hooks",
+    "gather_hooks",
+]
+
+TASK_HOOKS = ("on_running", "on_completion", "on_failure", "on_crashed", "on_retry")
+FLOW_HOOKS = ("on_running", "on_completion", "on_failure", "on_crashed", "on_cancellation")
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+_logger = logging.getLogger(FLOW_LOGGER)
+
+
+class AttemptInfo(NamedTuple):
+    """What hooks and `retry_condition_fn` are told of their task run."""
+
+    id: str
+    name: str
+    attempt: int  # the last one that was reported; 1 for the first, 0 when there was none yet
+    state: State
+
+
+class FlowRunInfo(NamedTuple):
+    """What hooks are told of their flow run."""
+
+    id: str
+    name: str
+    attempt: int
+    state: State
+    parameters: Mapping[str, Any]
+    tags: tuple[str, ...]
+
+
+class Hooks:
+    """The hooks of one task or flow for one change of state.
+
+    They belong to the process that they were defined in: a copy that went through another process
+    and came back is the original, and elsewhere there is nothing to call.
+    """
+
+    __slots__ = ("__weakref__", "functions", "token")
+
+    def __init__(self, functions: Iterable[Callable[..., Any]], token: str | None = None) -> None:
+        self.functions = tuple(functions)
+        self.token = token or uuid.uuid4().hex
+        _known[self.token] = self
+
+    def __reduce__(self) -> Any:
+        return _hooks_here, (self.token,)
+
+
+_known: weakref.WeakValueDictionary[str, Hooks] = weakref.WeakValueDictionary()
+
+
+def _hooks_here(token: str) -> Hooks:
+    return _known.get(token) or Hooks((), token)
+
+
+def gather_hooks(options: dict[str, Any], names: Iterable[str]) -> None:
+    """Check the hooks among `options`, and make `Hooks` of them, in place.
+
+    Raises
+    ------
+    UsageError
+        For a hook that cannot be called.
+    """
+    for name in names:
+        given = options[name]
+        if given is None or isinstance(given, Hooks):
+            continue
+        listed = list(given) if isinstance(given, (list, tuple)) else [given]
+        for hook in listed:
+            if not callable(hook):
+                raise UsageError(f"{name}={hook!r} must be a function, or a list of functions")
+        options[name] = Hooks(listed) if listed else None
+
+
+def _add_hook(options: dict[str, Any], name: str, hook: H) -> H:
+    known = options[name]
+    added = {name: [*(known.functions if known else ()), hook]}
+    gather_hooks(added, [name])
+    options[name] = added[name]
+    return hook
+
+
+class TaskHooks:
+    """Decorators that add a hook to a task, such as ``@my_task.on_failure``."""
+
+    options: dict[str, Any]
+
+    def on_running(self, hook: H) -> H:
+        """It has started; for a run that is over soon this comes with its end."""
+        return _add_hook(self.options, "on_running", hook)
+
+    def on_completion(self, hook: H) -> H:
+        """It succeeded."""
+        return _add_hook(self.options, "on_completion", hook)
+
+    def on_failure(self, hook: H) -> H:
+        """Its code raised, or it ran out of time."""
+        return _add_hook(self.options, "on_failure", hook)
+
+    def on_crashed(self, hook: H) -> H:
+        """Its process was lost."""
+        return _add_hook(self.options, "on_crashed", hook)
+
+    def on_retry(self, hook: H) -> H:
+        """An attempt ended badly, and another one will follow."""
+        return _add_hook(self.options, "on_retry", hook)
+
+
+class FlowHooks:
+    """Decorators that add a hook to a flow, such as ``@my_flow.on_failure``."""
+
+    options: dict[str, Any]
+
+    def on_running(self, hook: H) -> H:
+        """It has started; for a run that is over soon this comes with its end."""
+        return _add_hook(self.options, "on_running", hook)
+
+    def on_completion(self, hook: H) -> H:
+        """It succeeded."""
+        return _add_hook(self.options, "on_completion", hook)
+
+    def on_failure(self, hook: H) -> H:
+        """Its code raised, or it ran out of time."""
+        return _add_hook(self.options, "on_failure", hook)
+
+    def on_crashed(self, hook: H) -> H:
+        """Its process was lost."""
+        return _add_hook(self.options, "on_crashed", hook)
+
+    def on_cancellation(self, hook: H) -> H:
+        """It was interrupted or cancelled."""
+        return _add_hook(self.options, "on_cancellation", hook)
+
+
+def call_hooks(hooks: Hooks | None, subject: Any, run: Any, state: State) -> None:
+    """Call hooks one after the other, here; what they raise is logged.
+
+    Parameters
+    ----------
+    hooks : Hooks or None
+    subject : Task or Flow
+    run : AttemptInfo or FlowRunInfo
+    state : State
+    """
+    for hook in hooks.functions if hooks else ():
+        try:
+            result = hook(subject, run, state)
+            if inspect.isawaitable(result):
+                _finish(result)
+        except (Exception, SystemExit, asyncio.CancelledError):
+            name = getattr(hook, "__name__", repr(hook))
+            _logger.exception("hook %s of %s raised; the run goes on", name, run.name)
+
+
+def _finish(awaitable: Any) -> None:
+    async def whole() -> None:
+        await awaitable
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(whole())
+        return
+    context = contextvars.copy_context()  # a plain flow that was called on a running loop
+    caught: list[BaseException] = []
+
+    def elsewhere() -> None:
+        try:
+            context.run(asyncio.run, whole())
+        except BaseException as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=elsewhere, name="daskflow-hook", daemon=True)
+    thread.start()
+    thread.join()
+    if caught:
+        raise caught[0]
+
+
+class HookThread:
+    """Calls what it is given in one thread, in order; the thread starts with the first call."""
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None]
+        self._calls = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._context = contextvars.copy_context()
+
+    def enter(self) -> None:
+        """What is current in the calling thread from now on is so for what is called, too."""
+        self._context = contextvars.copy_context()
+
+    def put(self, call: Callable[..., object], *args: Any) -> None:
+        """Have `call` made, soon."""
+        self._calls.put((call, args))
+        if self._thread is None:
+            name = "daskflow-hooks"
+            self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Wait until everything was called, and end the thread."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._calls.put(None)
+        while thread.is_alive():  # join with a bound: an interrupt must get through
+            thread.join(0.5)
+
+    def _main(self) -> None:
+        while (item := self._calls.get()) is not None:
+            call, args = item
+            try:
+                self._context.run(call, *args)
+            except BaseException:
+                _logger.exception("a hook ended badly; the flow goes on")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from daskflow.errors import DaskflowError as DaskflowError
     from daskflow.runner import runtime as runtime
+    from daskflow.runner.client import get_client as get_client
     from daskflow.runner.cluster.providers import DaskTaskRunner as DaskTaskRunner
     from daskflow.runner.context import get_run_logger as get_run_logger
     from daskflow.runner.flows import Flow as Flow
@@ -40,6 +41,7 @@ _HOMES = {
     "as_completed": "daskflow.runner.futures",
     "exponential_backoff": "daskflow.runner.tasks",
     "flow": "daskflow.runner.flows",
+    "get_client": "daskflow.runner.client",
     "get_run_logger": "daskflow.runner.context",
     "quote": "daskflow.runner.futures",
     "runtime": "daskflow.runner.runtime",
@@ -61,6 +63,7 @@ __all__ = [
     "as_completed",
     "exponential_backoff",
     "flow",
+    "get_client",
     "get_run_logger",
     "quote",
     "runtime",

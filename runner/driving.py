@@ -65,6 +65,7 @@ class DriverThread:
         self.nesting = Nesting(self.driver, self._deliverer)
         self.changed = threading.Condition()
         self.broken: BaseException | None = None
+        self.refused: DaskflowError | None = None  # why there is no session
         self._dispatch: Dispatch | None = None
         self._submitted: deque[Run] = deque()
         self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -88,7 +89,7 @@ class DriverThread:
         if not self._wake.is_set():
             self._wake.set()
         if self._thread is None:
-            self._start()
+            self.start()
 
     def post(self, call: Callable[..., None], *args: Any) -> None:
         """Have `call` made in this thread, soon."""
@@ -129,7 +130,8 @@ class DriverThread:
         while thread.is_alive():  # join with a bound: an interrupt must get through
             thread.join(0.5)
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start the thread, which opens the session, if it does not run."""
         with self._starting:
             if self._closing:
                 raise UsageError("this flow run has ended; submit tasks while it runs")
@@ -180,6 +182,7 @@ class DriverThread:
             )
             self.driver.slots = self._dispatch.slots()
         except DaskflowError as error:
+            self.refused = error
             self.driver.refuse(error, time.time())
             self._take_submitted()
             self._carry_out()

@@ -229,6 +229,7 @@ class InlineShell:
     """Stands in for a cluster under ``task_runner="sync"``: a submission executes at once."""
 
     live = True
+    runner = None
     session = None
 
     def __init__(self) -> None:

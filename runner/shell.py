@@ -57,6 +57,22 @@ class DriverShell:
         """The connection to the cluster, once it is open."""
         return self._thread.session
 
+    def connect(self) -> Session:
+        """The connection to the cluster, opened now if no submission has opened it.
+
+        Raises
+        ------
+        DaskflowError
+            Why it does not open.
+        """
+        thread = self._thread
+        thread.start()
+        self._wait_here(lambda: thread.session is not None or thread.refused is not None, None)
+        if thread.session is None:
+            assert thread.refused is not None
+            raise thread.refused
+        return thread.session
+
     def join(self, flow_run: FlowRunContext, host: NestingHost) -> None:
         """Tasks of this flow run may submit tasks, wherever they are executed."""
         self._thread.nesting.hosts[flow_run.info.id] = host

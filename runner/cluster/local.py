@@ -18,19 +18,22 @@ import concurrent.futures
 import logging
 import os
 import signal
+import threading
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from distributed import Nanny, Scheduler, Security, Worker
+from distributed import Client, Nanny, Scheduler, Security, Worker
 from distributed.core import Status
 from distributed.deploy.spec import SpecCluster
 from distributed.nanny import WorkerProcess
 from distributed.process import AsyncProcess
+from distributed.utils import in_async_call
 from distributed.worker_memory import parse_memory_limit
 from tornado.ioloop import IOLoop
 
 from daskflow.errors import ClusterError
+from daskflow.runner.cluster.loop import quiet_about_lost_connections
 from daskflow.runner.cluster.spawning import BareProcess
 
 __all__ = [
@@ -66,8 +69,47 @@ class _PortlessScheduler(_Scheduler):
 
 
 class LocalWorker(Worker):
+    """A worker without a port of its own, whose client is nobody's default."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._opening_client = threading.Lock()
+        self._own_client: Client | None = None
+        super().__init__(*args, **options)
+
+    def _get_client(self, timeout: float | None = None) -> Client:
+        """Return the client for what tasks compute with Dask.
+
+        distributed's own opens one for each of two threads that ask at once, and makes it the
+        default of the process before it can be used.
+        """
+        if not in_async_call(self.loop):
+            with self._opening_client:
+                if not self._client:
+                    self._client = self._own_client = Client(
+                        self.scheduler,
+                        loop=self.loop,
+                        security=self.security,
+                        set_as_default=False,
+                        direct_to_workers=True,
+                        name="worker",
+                    )
+        return super()._get_client(timeout)
+
+    async def close(self, *args: Any, **options: Any) -> Any:
+        """Close, with the client of its tasks first."""
+        if self._own_client is not None:
+            client, self._own_client = self._own_client, None
+            await client._close(fast=True)
+        return await super().close(*args, **options)
+
     def start_http_server(self, *_: Any, **__: Any) -> None:
         """Open no port: nobody looks at the dashboard of a single local worker."""
+
+
+class _ProcessWorker(LocalWorker):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        quiet_about_lost_connections()  # this is the worker's own process
+        super().__init__(*args, **options)
 
 
 class _OwnedWorkerProcess(WorkerProcess):
@@ -93,7 +135,7 @@ class LocalNanny(Nanny):
     """A nanny whose worker needs no ``__main__`` guard, opens one port and closes quickly."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"worker_class": LocalWorker, **options})
+        super().__init__(*args, **{"worker_class": _ProcessWorker, **options})
         self.silence_logs = logging.ERROR  # in the worker process; here, it would be global
         # Dask leaves these in the environ of the flow process; `env` has them for the worker.
         self.pre_spawn_env = {}

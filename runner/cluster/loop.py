@@ -12,11 +12,12 @@ import asyncio
 import logging
 import threading
 
+from distributed.comm.core import CommClosedError
 from distributed.compatibility import asyncio_run
 from distributed.config import get_loop_factory
 from tornado.ioloop import IOLoop
 
-__all__ = ["LoopThread"]
+__all__ = ["LoopThread", "quiet_about_lost_connections"]
 
 _DASK_LOGGERS = ("distributed", "distributed.client", "distributed.gc", "tornado", "bokeh")
 # A lost worker is in the record and in the flow's own log, with what was lost.
@@ -85,4 +86,22 @@ class _Quiet(logging.Filter):
             return True
         if self._of.closing or record.levelno < logging.ERROR:
             return False
-        return not str(record.msg).startswith(_TOLD_BY_DASKFLOW)
+        return not str(record.msg).startswith(_TOLD_BY_DASKFLOW) and _is_news(record)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether what Dask says is more than that the other end of a connection is gone.
+
+    The loss of a worker reaches whoever asks it for data or waits for its heartbeat as a
+    traceback; what it means for task runs is the driver's to tell.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, (CommClosedError, ConnectionError))
+
+
+def quiet_about_lost_connections() -> None:
+    """Keep tracebacks of closed connections off the terminal of this worker process of ours."""
+    for name in _DASK_LOGGERS:
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_is_news)
+    logging.getLogger("asyncio").addFilter(_is_news)

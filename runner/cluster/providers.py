@@ -138,6 +138,7 @@ class DaskTaskRunner:
                     f"cluster={cluster!r} is no Dask cluster or client: it has no "
                     "scheduler_address; a class goes into cluster_class="
                 )
+            _refuse_asynchronous("cluster", cluster)
             _refuse_beside("cluster", {name: given[name] for name in given if name != "cluster"})
         if cluster_class is not None and not isinstance(cluster_class, str):
             if not callable(cluster_class):
@@ -267,6 +268,7 @@ def resolve_task_runner(value: Any) -> TaskRunner:
     ):
         return value()
     if is_cluster(value) or is_client(value):
+        _refuse_asynchronous("task_runner", value)
         return DaskTaskRunner(cluster=value)
     raise UsageError(f"task_runner={value!r} is not possible; it can be {_ALLOWED}")
 
@@ -322,6 +324,15 @@ def _refuse_beside(name: str, others: Mapping[str, Any]) -> None:
         raise UsageError(
             f"{name}= and {', '.join(other + '=' for other in beside)} exclude each other: "
             f"{name}= uses a cluster that is there, the rest is about one to be started"
+        )
+
+
+def _refuse_asynchronous(name: str, value: Any) -> None:
+    if getattr(value, "_asynchronous", False):
+        raise UsageError(
+            f"{name}= is an asynchronous {type(value).__name__}, which answers on its own event "
+            "loop only; give the address of its scheduler instead (cluster.scheduler_address, "
+            "client.scheduler.address), or make it without asynchronous=True"
         )
 
 

@@ -84,6 +84,11 @@ class TopicChannel:
         self.worker: str = worker.address
         self.pid = os.getpid()
 
+    @property
+    def dask_worker(self) -> Any:
+        """The Dask worker that this process is."""
+        return self._worker
+
     def send(self, report: Report) -> None:
         self._worker.log_event(self._topic, (report.parcel_id, pickle.dumps(tuple(report), 5)))
 

@@ -130,8 +130,7 @@ class DriverThread:
         while thread.is_alive():  # join with a bound: an interrupt must get through
             thread.join(0.5)
 
-    def start(self) -> None:
-        """Start the thread, which opens the session, if it does not run."""
+    def start(self) -> None:  # idempotent; the thread opens the session
         with self._starting:
             if self._closing:
                 raise UsageError("this flow run has ended; submit tasks while it runs")

@@ -19,6 +19,7 @@ PROMISED = {
     "allow_failure",
     "as_completed",
     "flow",
+    "get_client",
     "get_run_logger",
     "runtime",
     "tags",

@@ -86,6 +86,7 @@ class FlowRun:
         self.flow = flow
         self.bound = bound
         self.parent: FlowRun | None = current_flow_run.get()  # type: ignore[assignment]
+        self.record: FlowRecord
         caller = current_task_run.get()
         self._parent_number = caller.number if caller else None
         self.attempt = 1
@@ -104,16 +105,18 @@ class FlowRun:
         self._created_at = time.time()
         self._started_at: float | None = None
         self._state = PENDING
-        writer: RecordWriter | None = None
-        if settings.store.record:
-            writer = open_writer(settings.store.url)
-        self.record = FlowRecord(flow_run_id, writer)
         self._owns_shell = self.parent is None or flow.task_runner is not None
         self.shell: DriverShell | InlineShell
         if self.parent is not None and not self._owns_shell:
             self.shell = self.parent.shell
         else:
             self.shell = self._new_shell()
+        writer: RecordWriter | None = None
+        if self.parent is not None:
+            writer = self.parent.record.writer
+        elif settings.store.record:
+            writer = open_writer(settings.store.url)
+        self.record = FlowRecord(flow_run_id, writer)
         runs = TaskRuns(self.info, self.log_prints, settings, self.record, self.shell)
         self.submit, self.call, self.constant = runs.submit, runs.call, runs.constant
         self._runs = runs
@@ -188,7 +191,7 @@ class FlowRun:
         self._change(state.name, state.message)
         self.tell(state)
         if self.parent is None:
-            self.record.flush()
+            self.record.close()
         return state
 
     def tell(self, state: State) -> None:

@@ -98,10 +98,10 @@ class FlowRecord:
         if self.writer is not None:
             self.writer.events(self.flow_run_id, [EventRow(at, event, resource, number, payload)])
 
-    def flush(self) -> None:
-        """Wait until everything so far is stored, or spooled."""
+    def close(self) -> None:
+        """Wait until everything is stored, or spooled; nothing is written after that."""
         if self.writer is not None:
-            self.writer.flush()
+            self.writer.close()
 
 
 def _row(run: Run, peak_memory: int | None) -> tuple[Any, ...]:

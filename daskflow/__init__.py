@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from daskflow.runner.context import get_run_logger as get_run_logger
     from daskflow.runner.flows import Flow as Flow
     from daskflow.runner.flows import flow as flow
-    from daskflow.runner.futures import FutureList as FutureList
+    from daskflow.runner.future_lists import FutureList as FutureList
+    from daskflow.runner.future_lists import as_completed as as_completed
+    from daskflow.runner.future_lists import wait as wait
     from daskflow.runner.futures import TaskFuture as TaskFuture
     from daskflow.runner.futures import allow_failure as allow_failure
-    from daskflow.runner.futures import as_completed as as_completed
     from daskflow.runner.futures import quote as quote
     from daskflow.runner.futures import unmapped as unmapped
-    from daskflow.runner.futures import wait as wait
     from daskflow.runner.state import State as State
     from daskflow.runner.tagging import tags as tags
     from daskflow.runner.tasks import Task as Task
@@ -33,12 +33,12 @@ _HOMES = {
     "DaskTaskRunner": "daskflow.runner.cluster.providers",
     "DaskflowError": "daskflow.errors",
     "Flow": "daskflow.runner.flows",
-    "FutureList": "daskflow.runner.futures",
+    "FutureList": "daskflow.runner.future_lists",
     "State": "daskflow.runner.state",
     "Task": "daskflow.runner.tasks",
     "TaskFuture": "daskflow.runner.futures",
     "allow_failure": "daskflow.runner.futures",
-    "as_completed": "daskflow.runner.futures",
+    "as_completed": "daskflow.runner.future_lists",
     "exponential_backoff": "daskflow.runner.tasks",
     "flow": "daskflow.runner.flows",
     "get_client": "daskflow.runner.client",
@@ -48,7 +48,7 @@ _HOMES = {
     "tags": "daskflow.runner.tagging",
     "task": "daskflow.runner.tasks",
     "unmapped": "daskflow.runner.futures",
-    "wait": "daskflow.runner.futures",
+    "wait": "daskflow.runner.future_lists",
 }
 
 __all__ = [

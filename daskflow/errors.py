@@ -12,6 +12,7 @@
     │   ├── TaskCancelled       it was cancelled before it finished
     │   └── UpstreamFailed      it never ran, because a task run that it needs ended badly
     ├── FlowFailed              the flow left failed task runs behind that nobody looked at
+    │   └── TooManyFailed       more runs of a map failed than its `tolerate` allows
     ├── ClusterError            the Dask cluster could not be reached, started or used
     ├── StoreError              the run store or result store could not answer
     │   └── StoreVersionError   the store was written by a newer daskflow
@@ -39,6 +40,7 @@ __all__ = [
     "TaskError",
     "TaskFailed",
     "TaskTimedOut",
+    "TooManyFailed",
     "Uncacheable",
     "UpstreamFailed",
     "UsageError",
@@ -124,6 +126,10 @@ class FlowFailed(DaskflowError):
 
     def __str__(self) -> str:
         return f"{self.message} (flow run {self.flow_run_id})"
+
+
+class TooManyFailed(FlowFailed):
+    """More runs of a map failed than its `tolerate` allows; the message groups them."""
 
 
 class ClusterError(DaskflowError):

@@ -26,7 +26,7 @@ from daskflow.runner.collecting import Collected, collecting, current_collection
 from daskflow.runner.core.graph import Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED
-from daskflow.runner.futures import TaskFuture, allow_failure, quote, unmapped
+from daskflow.runner.futures import Stream, TaskFuture, allow_failure, quote, unmapped
 
 __all__ = ["Encoded", "Literal", "Literals", "check_call", "encode", "encode_live"]
 
@@ -198,6 +198,8 @@ def encode_live(
             return inner
         if isinstance(value, unmapped):
             return replace_inside(value.value, slot)
+        if isinstance(value, Stream):
+            return [slot(future) for future in value.all()]
         return value.value if isinstance(value, quote) else value
 
     payload = (
@@ -228,6 +230,8 @@ def _flat(futures: Iterable[Any]) -> Iterable[Any]:
     for future in futures:
         if isinstance(future, (list, tuple, set)):
             yield from _flat(future)
+        elif isinstance(future, Stream):
+            yield from future.all()
         elif isinstance(future, allow_failure) and isinstance(future.future, (list, tuple)):
             yield from (allow_failure(item) for item in future.future)
         else:

@@ -119,6 +119,7 @@ class FlowRun:
         self.record = FlowRecord(flow_run_id, writer)
         runs = TaskRuns(self.info, self.log_prints, settings, self.record, self.shell)
         self.submit, self.call, self.constant = runs.submit, runs.call, runs.constant
+        self.map_leftovers = runs.map_leftovers
         self._runs = runs
         self._scope = runs.submitted
         self.scopes = runs.submitted, runs.called  # for progress
@@ -207,7 +208,10 @@ class FlowRun:
     def _settle(self, value: Any, error: BaseException | None) -> State:
         shell, scope = self.shell, self._scope
         if error is None:
+            value = self.map_leftovers.finish(value)
             shell.wait_until_settled(scope)
+            if over := self.map_leftovers.too_many_failed():
+                return raised_state(over)
             failed = [run for each in self.scopes for run in each.failed]
             return returned_state(value, failed, self.info.id)
         shell.cancel(scope)

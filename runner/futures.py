@@ -1,4 +1,4 @@
-"""Futures of task runs, and how to wait for several of them.
+"""Futures of task runs, and how to hand them and other values to tasks.
 
 A future is a handle: the run itself belongs to the driver.  Dropping the last handle lets the
 driver release a large result on the cluster.
@@ -7,12 +7,9 @@ driver release a large result on the cluster.
 from __future__ import annotations
 
 import pickle
-import queue
-import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
-from daskflow.errors import UsageError
 from daskflow.runner.cluster.executor.values import bound_value, dumps
 from daskflow.runner.collecting import collecting, current_collection
 from daskflow.runner.core.graph import Run
@@ -20,15 +17,13 @@ from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from daskflow.runner.state import State
 
 __all__ = [
-    "DoneAndNotDone",
-    "FutureList",
     "FutureOwner",
+    "Stream",
     "TaskFuture",
     "allow_failure",
-    "as_completed",
+    "looked_at",
     "quote",
     "unmapped",
-    "wait",
 ]
 
 R = TypeVar("R")
@@ -81,7 +76,7 @@ class TaskFuture(Generic[R]):
         """The state now.  Looking at a final one counts as having noticed how the run ended."""
         run = self._run
         if run.state in FINAL:
-            _looked_at(run)
+            looked_at(run)
         return State(
             run.state,
             run.message,
@@ -125,7 +120,7 @@ class TaskFuture(Generic[R]):
             )
         if run.state in SUCCESSFUL:
             return self._owner.value_of(run, timeout)  # type: ignore[no-any-return]
-        _looked_at(run)
+        looked_at(run)
         assert run.error is not None
         if raise_on_failure:
             raise run.error
@@ -170,7 +165,17 @@ class TaskFuture(Generic[R]):
         return f"<TaskFuture {self._run.label} {self._run.state}>"
 
 
-def _looked_at(run: Run) -> None:
+class Stream:
+    """Base of what stands for futures that are not all there yet."""
+
+    __slots__ = ()
+
+    def all(self) -> list[TaskFuture[Any]]:
+        """All of them, once they are there."""
+        raise NotImplementedError
+
+
+def looked_at(run: Run) -> None:
     """Remember that the flow has seen how this run ended, and what made it end so."""
     run.looked_at = True
     if run.cause is not None:
@@ -188,7 +193,7 @@ class allow_failure:  # Prefect's name
     __slots__ = ("future",)
 
     def __init__(self, future: Any) -> None:
-        self.future = future
+        self.future = future.all() if isinstance(future, Stream) else future
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         future = self.future
@@ -226,129 +231,3 @@ class quote:  # Prefect's name
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         with collecting(off=True):  # a future inside is an error, not an input
             return pickle.loads, (dumps(self.value),)
-
-
-class FutureList(list[TaskFuture[R]]):
-    """The futures of a `map`, in the order of its input."""
-
-    def __reduce__(self) -> Any:  # a task gets a plain list of results
-        return list, (list(self),)
-
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[Any]:
-        """Wait for all and return their results, in order.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds for all of them together.
-        raise_on_failure : bool, default True
-            False puts exceptions in the places of the runs that ended badly.
-
-        Raises
-        ------
-        TimeoutError
-            When they are not all final in time.
-        BaseException
-            Of the first run, in order, that ended badly.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        results = []
-        for future in self:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                results.append(future.result(left, raise_on_failure))
-            except BaseException:
-                if future.done():  # whoever catches this has seen that runs of the list fail
-                    for each in self:
-                        _looked_at(each._run)
-                raise
-        return results
-
-    def wait(self, timeout: float | None = None) -> DoneAndNotDone:
-        """Wait until all are final, for `timeout` seconds at most."""
-        return wait(self, timeout)
-
-    @property
-    def ok(self) -> FutureList[R]:
-        """Those that succeeded, after waiting for all."""
-        self.wait()
-        return FutureList(future for future in self if future.state.is_completed())
-
-    @property
-    def failed(self) -> FutureList[R]:
-        """Those that ended badly, after waiting for all."""
-        self.wait()
-        return FutureList(future for future in self if not future.state.is_completed())
-
-
-class DoneAndNotDone(NamedTuple):
-    """What `wait` returns."""
-
-    done: set[TaskFuture[Any]]
-    not_done: set[TaskFuture[Any]]
-
-
-def wait(futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> DoneAndNotDone:
-    """Wait until all `futures` are final, for `timeout` seconds at most.
-
-    Waiting alone does not count as having looked at how a run ended: a flow still fails for runs
-    that failed and whose result or state it never asked for.
-
-    Returns
-    -------
-    DoneAndNotDone
-        Two sets of futures, ``done`` and ``not_done``.
-    """
-    given = list(futures)
-    _check(given, "wait")
-    by_owner: dict[int, list[TaskFuture[Any]]] = {}
-    for future in given:
-        by_owner.setdefault(id(future._owner), []).append(future)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for group in by_owner.values():
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        group[0]._owner.wait_for([future._run for future in group], left)
-    done = {future for future in given if future.done()}
-    return DoneAndNotDone(done, set(given) - done)
-
-
-def as_completed(
-    futures: Iterable[TaskFuture[R]], timeout: float | None = None
-) -> Iterator[TaskFuture[R]]:
-    """Yield futures in the order in which their runs become final.
-
-    Parameters
-    ----------
-    futures : iterable of TaskFuture
-        A generator is consumed before the first one is yielded.
-    timeout : float, optional
-        Seconds for all of them together.
-
-    Raises
-    ------
-    TimeoutError
-        When not all are final in time; those that are were yielded.
-    """
-    given = list(futures)
-    _check(given, "as_completed")
-    ended: queue.SimpleQueue[TaskFuture[R]] = queue.SimpleQueue()
-    for future in given:
-        future.add_done_callback(ended.put)
-    deadline = None if timeout is None else time.monotonic() + timeout
-    for left in range(len(given), 0, -1):
-        patience = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            yield ended.get(timeout=patience)
-        except queue.Empty:
-            raise TimeoutError(
-                f"{left} of {len(given)} futures are not done after {timeout} s"
-            ) from None
-
-
-def _check(futures: Sequence[Any], caller: str) -> None:
-    for position, future in enumerate(futures):
-        if not isinstance(future, TaskFuture):
-            raise UsageError(
-                f"{caller}() takes futures, but number {position} is {future!r}; pass what "
-                "task.submit() and task.map() return"
-            )

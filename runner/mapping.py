@@ -2,21 +2,113 @@
 
 As in Prefect: what can be iterated is mapped, but for texts, bytes and open files; `unmapped` says
 that a value is a constant although it can be iterated; `allow_failure` and `quote` around an
-iterable go to each of its items.
+iterable go to each of its items.  An iterator may never end: its items are taken when somebody
+waits for them.
 """
 
 from __future__ import annotations
 
+import functools
 import io
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daskflow.errors import UsageError
+from daskflow.errors import TooManyFailed, UsageError
+from daskflow.runner.future_lists import WINDOW, FutureList, FutureStream
 from daskflow.runner.futures import TaskFuture, allow_failure, quote, unmapped
+from daskflow.runner.options import check_count
+from daskflow.runner.tolerance import Tolerance, check_tolerate
 
-__all__ = ["MappedCalls", "map_calls"]
+if TYPE_CHECKING:
+    from daskflow.runner.tasks import Task
+
+__all__ = ["MapLeftovers", "MappedCalls", "map_calls", "run_map"]
 
 _Call = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+class MapLeftovers:
+    """What the maps of a flow run leave to do at its end."""
+
+    def __init__(self) -> None:
+        self.streams: set[FutureStream[Any]] = set()
+        self.tolerances: list[Tolerance] = []
+
+    def finish(self, returned: Any) -> Any:
+        """Submit the items of iterators whose futures nobody has asked for.
+
+        Parameters
+        ----------
+        returned : object
+            What the flow function returned.
+
+        Returns
+        -------
+        object
+            The same; a list instead of a stream, results instead of futures where some may fail.
+        """
+        if isinstance(returned, FutureStream):
+            returned = returned.all()
+        if isinstance(returned, FutureList):
+            returned = returned.tolerated()
+        while self.streams:
+            self.streams.pop().submit_rest()
+        return returned
+
+    def too_many_failed(self) -> TooManyFailed | None:
+        """Judge the maps; every run has ended."""
+        judged = [(tolerance, tolerance.judge()) for tolerance in self.tolerances]
+        return next((over for tolerance, over in judged if over and not tolerance.told), None)
+
+
+def run_map(
+    task: Task[Any, Any],
+    host: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    wait_for: Sequence[Any],
+    tolerate: int | float | None,
+    max_in_flight: int | None,
+) -> Any:
+    """Submit a map; see `Task.map`.
+
+    Parameters
+    ----------
+    host : FlowRun or NestedHost
+        Where to submit.
+    """
+    if max_in_flight is not None:
+        check_count("max_in_flight", max_in_flight)
+        if max_in_flight < 1:
+            raise UsageError("max_in_flight=0 would let no run start; it must be 1 or more")
+    tolerance = None if tolerate is None else Tolerance(check_tolerate(tolerate), task.name)
+    mapped = map_calls(task.name, args, kwargs, functools.partial(host.constant, task))
+    first = (*wait_for, *mapped.resolved)
+    leftovers: MapLeftovers | None = getattr(host, "map_leftovers", None)  # a flow run's
+    if tolerance is not None and leftovers is not None:
+        leftovers.tolerances.append(tolerance)
+    if mapped.lazy or max_in_flight is not None:
+        stream: FutureStream[Any] = FutureStream(
+            mapped.calls,
+            lambda call: host.submit(task, call[0], call[1], first),
+            max_in_flight or WINDOW,
+            tolerance,
+            leftovers.streams.discard if leftovers is not None else None,
+        )
+        if not mapped.lazy:
+            return stream.all()
+        if leftovers is not None:
+            leftovers.streams.add(stream)
+        return stream
+    futures: FutureList[Any] = FutureList(
+        (host.submit(task, one_args, one_kwargs, first) for one_args, one_kwargs in mapped.calls),
+        tolerance,
+    )
+    if tolerance is not None:
+        for future in futures:
+            tolerance.add(future)
+    return futures
 
 
 class MappedCalls(NamedTuple):
@@ -24,6 +116,7 @@ class MappedCalls(NamedTuple):
 
     calls: Iterator[_Call]
     resolved: list[TaskFuture[Any]]  # futures whose results were iterated: every call needs them
+    lazy: bool  # nobody knows how many there are
 
 
 def map_calls(
@@ -51,7 +144,12 @@ def map_calls(
     named = [(f"argument {place}", value) for place, value in enumerate(args)]
     named += [(f"argument {key!r}", value) for key, value in kwargs.items()]
     resolved: list[TaskFuture[Any]] = []
-    columns = [_column(value, resolved) for _, value in named]
+    if _is_lazy([value for _, value in named]):
+        return MappedCalls(
+            _lazy_calls(task_name, named, len(args), list(kwargs), constant), [], True
+        )
+    limit = _shortest([value for _, value in named])
+    columns = [_column(value, resolved, limit) for _, value in named]
     lengths = {
         what: len(column)
         for (what, _), column in zip(named, columns, strict=True)
@@ -75,7 +173,59 @@ def map_calls(
         else None
         for (_, value), column in zip(named, columns, strict=True)
     ]
-    return MappedCalls(_calls(columns, constants, count, len(args), list(kwargs)), resolved)
+    return MappedCalls(_calls(columns, constants, count, len(args), list(kwargs)), resolved, False)
+
+
+def _is_lazy(values: list[Any]) -> bool:
+    """Whether all that is iterated is iterators."""
+    mapped = [value for value in values if _is_mapped(value)]
+    return bool(mapped) and all(isinstance(value, Iterator) for value in mapped)
+
+
+def _shortest(values: list[Any]) -> int | None:
+    """How many calls there are at most; an iterator beside a list need not end."""
+    return min(
+        (len(value) for value in values if _is_iterable(value) and isinstance(value, Sized)),
+        default=None,
+    )
+
+
+def _is_mapped(value: Any) -> bool:
+    if isinstance(value, allow_failure):
+        return _is_mapped(value.future)
+    if isinstance(value, quote):
+        return _is_iterable(value.value)
+    return isinstance(value, TaskFuture) or _is_iterable(value)
+
+
+def _lazy_calls(
+    task_name: str,
+    named: list[tuple[str, Any]],
+    positional: int,
+    keys: list[str],
+    constant: Callable[[Any], Any],
+) -> Iterator[_Call]:
+    """The calls of a map over iterators, each made when it is asked for."""
+    lazy = [isinstance(value, Iterator) and _is_iterable(value) for _, value in named]
+    values = [
+        value if is_lazy else constant(value.value if isinstance(value, unmapped) else value)
+        for (_, value), is_lazy in zip(named, lazy, strict=True)
+    ]
+    end = object()
+    for count in itertools.count():
+        items = [
+            next(value, end) if is_lazy else value
+            for value, is_lazy in zip(values, lazy, strict=True)
+        ]
+        ended = [what for (what, _), item in zip(named, items, strict=True) if item is end]
+        if ended:
+            if len(ended) < sum(lazy):
+                raise UsageError(
+                    f"{task_name}.map() got iterators of unequal lengths: {', '.join(ended)} ended "
+                    f"after {count}, another goes on; make them equal"
+                )
+            return
+        yield tuple(items[:positional]), dict(zip(keys, items[positional:], strict=True))
 
 
 def _calls(
@@ -93,7 +243,9 @@ def _calls(
         yield tuple(values[:positional]), dict(zip(keys, values[positional:], strict=True))
 
 
-def _column(value: Any, resolved: list[TaskFuture[Any]]) -> list[Any] | None:
+def _column(
+    value: Any, resolved: list[TaskFuture[Any]], limit: int | None = None
+) -> list[Any] | None:
     """The items of an argument that is mapped; None for one that is not."""
     if isinstance(value, allow_failure):
         inner = _column(value.future, resolved) if _is_iterable(value.future) else None
@@ -106,6 +258,8 @@ def _column(value: Any, resolved: list[TaskFuture[Any]]) -> list[Any] | None:
             return None
         resolved.append(value)
         return list(result)
+    if isinstance(value, Iterator) and limit is not None and _is_iterable(value):
+        return list(itertools.islice(value, limit + 1))  # one more shows that it is longer
     return list(value) if _is_iterable(value) else None
 
 

@@ -26,6 +26,7 @@ from daskflow.runner.core.states import COMPLETED, FAILED, SUCCESSFUL
 from daskflow.runner.futures import TaskFuture
 from daskflow.runner.hooks import AttemptInfo
 from daskflow.runner.inline import InlineShell
+from daskflow.runner.mapping import MapLeftovers
 from daskflow.runner.record import FlowRecord, as_json
 from daskflow.runner.shell import DriverShell
 from daskflow.runner.state import State
@@ -83,6 +84,7 @@ class TaskRuns:
         What was submitted, and what was called directly.
     hooks : TaskHookCalls
         Of all its tasks.
+    map_leftovers : MapLeftovers
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class TaskRuns:
         self.called = Scope(info.id, record)
         self._base_tags = current_tags.get()
         self.hooks = TaskHookCalls(shell)
+        self.map_leftovers = MapLeftovers()
         self._uses: dict[Task[Any, Any], _Use] = {}
         self._tagged: dict[tuple[Task[Any, Any], frozenset[str]], _Use] = {}
         self._indexes: dict[str, Callable[[], int]] = {}

@@ -20,9 +20,10 @@ from daskflow.runner.callables import (
 from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 from daskflow.runner.core.graph import Estimate, LaneKey
 from daskflow.runner.core.retries import RetryPolicy, validate_delays
-from daskflow.runner.futures import FutureList, TaskFuture, allow_failure, unmapped
+from daskflow.runner.future_lists import FutureList
+from daskflow.runner.futures import TaskFuture, allow_failure, unmapped
 from daskflow.runner.hooks import TASK_HOOKS, TaskHooks, gather_hooks
-from daskflow.runner.mapping import map_calls
+from daskflow.runner.mapping import run_map
 from daskflow.runner.options import (
     check_callable,
     check_count,
@@ -206,6 +207,8 @@ class Task(TaskHooks, Generic[P, R]):
         *args: Any,
         wait_for: Sequence[TaskFuture[Any] | allow_failure] | None = None,
         return_state: bool = False,
+        tolerate: int | float | None = None,
+        max_in_flight: int | None = None,
         **kwargs: Any,
     ) -> FutureList[R]:
         """Run the task once per item of its arguments.
@@ -217,11 +220,18 @@ class Task(TaskHooks, Generic[P, R]):
             is `unmapped`, goes to every run as it is.  A future stands for its result.
         wait_for, return_state
             As for `submit`.
+        tolerate : int or float, optional
+            How many runs may fail, as a number or as a fraction of them, without the flow failing
+            for it; for more than that, `result` of the list and the flow raise `TooManyFailed`.
+        max_in_flight : int, optional
+            Runs of this map that are submitted and not final, at the most; `map` waits for room.
 
         Returns
         -------
         FutureList
-            One future per item, in order.
+            One future per item, in order.  For iterators, which may go on for ever, a stream of
+            them: it takes an item when somebody waits for a future, so iterate over it or hand it
+            to `as_completed`; `result`, `ok` and the rest take all items.
 
         Raises
         ------
@@ -229,12 +239,8 @@ class Task(TaskHooks, Generic[P, R]):
             For iterables of unequal lengths, or when nothing can be iterated.
         """
         flow_run = _flow_run(f"{self.name}.map()")
-        constant = functools.partial(flow_run.constant, self)
-        mapped = map_calls(self.name, args, kwargs, constant)
-        first = (*(wait_for or ()), *mapped.resolved)
-        futures: FutureList[R] = FutureList(
-            flow_run.submit(self, one_args, one_kwargs, first)
-            for one_args, one_kwargs in mapped.calls
+        futures: FutureList[R] = run_map(
+            self, flow_run, args, kwargs, wait_for or (), tolerate, max_in_flight
         )
         if return_state:
             futures.wait()

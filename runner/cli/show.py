@@ -103,7 +103,8 @@ def _facts(page: RunPage, head: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if head["tags"]:
         yield "tags", one_line(_plain(head["tags"]), 300)
     if run.parent_flow_run_id:
-        yield "called by", f"{run.parent_flow_run_id}-{run.parent_task_run}"
+        asked = "" if run.parent_task_run is None else f"-{run.parent_task_run}"  # a task run's id
+        yield "called by", f"{run.parent_flow_run_id}{asked}"
     yield "task runs", count_line(page.counts, lost_workers=len(page.losses))
 
 

@@ -181,6 +181,18 @@ def test_show_counts_each_stage(record):
     assert [child["name"] for child in page["subflows"]] == ["small-hen"]
 
 
+@pytest.mark.parametrize(
+    ("task_run", "caller"),
+    [pytest.param(1, f"{LAST}-1", id="by-a-task-run"), pytest.param(None, LAST, id="by-the-flow")],
+)
+def test_show_of_a_subflow_says_who_called_it(home, task_run, caller):
+    parents = {"parent_flow_run_id": LAST, "parent_task_run": task_run}
+    writer = open_writer(get_settings().store.url)
+    writer.flow_run(flow_run(CHILD, "small-hen", **parents))
+    writer.flush()
+    assert f"called by    {caller}\n" in invoke("show", "small-hen").stdout
+
+
 def test_show_leaves_out_sections_that_have_nothing_to_say(record):
     text = invoke("show", "calm-otter").stdout
     assert "no task runs" in text

@@ -68,7 +68,8 @@ def _run(
     flow = caller.flow if caller and caller.flow else FlowInfo("direct", "direct", "direct")
     inherited = caller is not None and caller.task.log_prints
     log_prints = inherited if task.log_prints is None else task.log_prints
-    code = Code("", None, task.is_async, TaskInfo(task.name, task.tags, log_prints), flow, task.fn)
+    info = TaskInfo(task.name, task.tags, log_prints)
+    code = Code("", None, task.is_async, info, flow, task.fn, task.timeout_s)
     stage = Stage(
         Scope(flow.id, FlowRecord(flow.id, None)),
         task.name,

@@ -7,6 +7,7 @@ to do next, as effects; one small loop carries them out for sync tasks, one for 
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import random
@@ -15,8 +16,10 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
-from daskflow.errors import TaskCancelled, UsageError
+from daskflow.errors import TaskCancelled, TaskCrashed, UsageError
+from daskflow.runner.alarms import call_within
 from daskflow.runner.arguments import Encoded, encode_live
+from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after, timed_out
 from daskflow.runner.cluster.executor.values import decode_arguments
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
 from daskflow.runner.context import FlowRunContext, LogLine, TaskRunContext, current_task_run
@@ -37,6 +40,7 @@ class _Execute(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     context: TaskRunContext
+    limit_s: float | None
 
 
 class _Sleep(NamedTuple):
@@ -50,7 +54,8 @@ _RULES = PackingRules(depth=1 << 30)
 # the calls of a task share its stage: what one queues there it takes out again before the next
 _turn = threading.Lock()
 
-_INTERRUPTS = (KeyboardInterrupt, SystemExit, asyncio.CancelledError)
+# RanOut: of a run around this one; its own is an outcome like others
+_INTERRUPTS = (KeyboardInterrupt, SystemExit, asyncio.CancelledError, RanOut)
 _Effects = Generator[_Execute | _Sleep, tuple[Any, BaseException | None], None]
 
 
@@ -86,12 +91,17 @@ def _steps(
         started_at, cpu = time.time(), time.thread_time()
         value: Any = None
         caught: BaseException | None
+        late = False
         try:
             execute = _prepared(run, function, journal, caller)
         except BaseException as error:
             caught = error
         else:
             value, caught = yield execute
+            if isinstance(caught, RanOut) and caught.owner is execute.context:
+                ran_out, late = caught, True
+                caught = timed_out(execute.context, ran_out.limit_s)
+                caught.__cause__ = ran_out.__cause__ or ran_out
         outcome = Outcome(
             run.number,
             caught is None,
@@ -101,6 +111,7 @@ def _steps(
             caught,
             isinstance(caught, _INTERRUPTS),
             time.thread_time() - cpu,
+            timed_out=late,
         )
         driver.outcomes(send[0].id, [outcome], "local", os.getpid())
         driver.parcel_done(send[0].id)
@@ -133,7 +144,7 @@ def _prepared(
     context = TaskRunContext(
         code.flow, code.task, number, run.index, run.attempt + 1, sink, run.name
     )
-    return _Execute(function, args, kwargs, context)
+    return _Execute(function, args, kwargs, context, code.timeout_s)
 
 
 def run_inline(
@@ -177,7 +188,10 @@ def run_inline(
 def _call(effect: _Execute) -> tuple[Any, BaseException | None]:
     token = current_task_run.set(effect.context)
     try:
-        return effect.function(*effect.args, **effect.kwargs), None
+        if effect.limit_s is None:
+            return effect.function(*effect.args, **effect.kwargs), None
+        call = functools.partial(effect.function, *effect.args, **effect.kwargs)
+        return call_within(effect.limit_s, effect.context, call), None
     except BaseException as error:
         return None, error
     finally:
@@ -210,7 +224,10 @@ async def run_inline_async(
 async def _call_async(effect: _Execute) -> tuple[Any, BaseException | None]:
     token = current_task_run.set(effect.context)
     try:
-        return await effect.function(*effect.args, **effect.kwargs), None
+        if effect.limit_s is None:
+            return await effect.function(*effect.args, **effect.kwargs), None
+        call = functools.partial(effect.function, *effect.args, **effect.kwargs)
+        return await cancelled_after(effect.limit_s, effect.context, call), None
     except BaseException as error:
         return None, error
     finally:
@@ -219,7 +236,7 @@ async def _call_async(effect: _Execute) -> tuple[Any, BaseException | None]:
 
 def _raise_interrupt(run: Run) -> None:
     """In the flow's own process Ctrl-C and exit are meant for the flow, not for the task."""
-    cause = run.error.__cause__ if run.error is not None else None
+    cause = run.error.__cause__ if isinstance(run.error, TaskCrashed) else None
     if isinstance(cause, _INTERRUPTS):
         run.looked_at = True
         raise cause

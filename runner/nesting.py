@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol
 
-from daskflow.runner.cluster.executor.values import dumps
+from daskflow.runner.cluster.executor.errors import error_bytes
 from daskflow.runner.cluster.nested import Answer, Ask
 from daskflow.runner.cluster.protocol import BOUND_INPUT
 from daskflow.runner.core.driver import Driver
@@ -125,9 +125,9 @@ class Nesting:
 
 
 def _pickled_error(run: Run) -> bytes:
-    cause = run.error.__cause__ if run.error is not None else None
-    text = getattr(cause, "text", "") or f"{run.label}: {run.message}\n"
-    return pickle.dumps((dumps(run.error), text), 5)
+    assert run.error is not None
+    text = getattr(run.error.__cause__, "text", "") or f"{run.label}: {run.message}\n"
+    return pickle.dumps((error_bytes(run.error, run.task_run_id), text), 5)
 
 
 class Deliverer:

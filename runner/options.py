@@ -22,6 +22,7 @@ __all__ = [
     "check_switch",
     "check_tags",
     "check_template",
+    "check_timeout",
     "check_workers",
     "fill_template",
 ]
@@ -93,6 +94,20 @@ def check_seconds(name: str, value: Any) -> float:
         return check_factor(name, value)
     except UsageError:
         raise UsageError(f"{name}={value!r} must be a number of seconds, 0 or more") from None
+
+
+def check_timeout(name: str, value: Any) -> float | None:
+    """A finite number of seconds greater than 0, or None for no limit.
+
+    Raises
+    ------
+    UsageError
+    """
+    if value is None:
+        return None
+    if not (seconds := check_seconds(name, value)):
+        raise UsageError(f"{name}={value!r} must be greater than 0; leave it out for no limit")
+    return seconds
 
 
 def check_switch(name: str, value: Any) -> bool | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
-from daskflow.errors import UsageError
+from daskflow.errors import TaskTimedOut, UsageError
 from daskflow.runner.arguments import encode_live
 from daskflow.runner.cluster.executor.functions import register_function
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
@@ -22,7 +22,7 @@ from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo, current_tas
 from daskflow.runner.core.driver import describe
 from daskflow.runner.core.graph import Remote, Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
-from daskflow.runner.core.states import COMPLETED, FAILED, SUCCESSFUL
+from daskflow.runner.core.states import COMPLETED, FAILED, SUCCESSFUL, TIMED_OUT
 from daskflow.runner.futures import TaskFuture
 from daskflow.runner.hooks import AttemptInfo
 from daskflow.runner.inline import InlineShell
@@ -245,7 +245,7 @@ class TaskRuns:
             "retry_delay_seconds": list(policy.delays_s),
             "crash_retries": policy.crash_retries,
         }
-        for key in ("resources", "priority", "workers"):
+        for key in ("timeout_seconds", "resources", "priority", "workers"):
             if task.options[key]:
                 options[key] = task.options[key]
         self._record.task(
@@ -265,7 +265,8 @@ class TaskRuns:
         return use.stage
 
     def _inline_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
-        code = Code("", None, task.is_async, self._task_info(task, use), self._info, task.fn)
+        info, limit_s = self._task_info(task, use), task.timeout_s
+        code = Code("", None, task.is_async, info, self._info, task.fn, limit_s)
         use.inline = self._stage(task, use, self.called, code)
         return use.inline
 
@@ -291,11 +292,11 @@ class TaskRuns:
         if isinstance(shell, InlineShell) or shell.live:
             digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
             register_function(digest, task.fn)
-            return Code(digest, None, task.is_async, info, self._info, task.fn)
+            return Code(digest, None, task.is_async, info, self._info, task.fn, task.timeout_s)
         same_machine = shell.runner.same_machine
         shell.literals.travel(travelling_modules(task.fn, same_machine))
         digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
-        return Code(digest, blob, task.is_async, info, self._info, task.fn)
+        return Code(digest, blob, task.is_async, info, self._info, task.fn, task.timeout_s)
 
     def _task_info(self, task: Task[Any, Any], use: _Use) -> TaskInfo:
         chosen = task.log_prints
@@ -316,7 +317,8 @@ def retry_condition(task: Task[Any, Any]) -> Callable[[Run, BaseException], bool
         return None
 
     def retry_if(run: Run, error: BaseException) -> bool:
-        state = State(FAILED, describe(error), error=error)
+        late = isinstance(error, TaskTimedOut) and error.task_run_id == run.task_run_id
+        state = State(TIMED_OUT if late else FAILED, describe(error), error=error)
         attempt = AttemptInfo(run.task_run_id, run.label, run.attempt, state)
         try:
             return bool(condition(task, attempt, state))

@@ -35,6 +35,7 @@ from daskflow.runner.options import (
     check_switch,
     check_tags,
     check_template,
+    check_timeout,
     check_workers,
     fill_template,
 )
@@ -59,6 +60,7 @@ _OPTIONS: dict[str, Any] = {
     "retry_jitter_factor": 0.0,
     "retry_condition_fn": None,
     "crash_retries": None,
+    "timeout_seconds": None,
     "log_prints": None,
     "resources": None,
     "priority": 0,
@@ -96,6 +98,7 @@ class Task(TaskHooks, Generic[P, R]):
         self.description = chosen["description"] or inspect.getdoc(plain)
         self.version = chosen["version"]
         self.tags = check_tags(chosen["tags"])
+        self.timeout_s = check_timeout("timeout_seconds", chosen["timeout_seconds"])
         self.log_prints = check_switch("log_prints", chosen["log_prints"])
         self.names_runs = chosen["task_run_name"] is not None
         check_template("task_run_name", chosen["task_run_name"])
@@ -350,6 +353,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         ``(task, task_run, state) -> bool``; False gives up.
     crash_retries : int, default 3
         Further executions after a worker was lost while executing the run.
+    timeout_seconds : float, optional
+        How long one attempt may take; one that takes longer is TimedOut, and spends a retry.
     log_prints : bool, optional
         Record prints as log lines; default: what the flow says.
     resources : dict, optional

@@ -27,6 +27,7 @@ from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
     BOUND_INPUT,
     ENDED_PROCESS,
+    ENDED_TIMED_OUT,
     ENDED_WELL,
     Order,
     Report,
@@ -203,7 +204,18 @@ class Dispatch:
         if tag == BOUND_ERROR:
             run = parcel.open.get(number)
             error = load_error(value, run.task_run_id if run else str(number))
-        return Outcome(number, False, started_at, run_s, None, error, ended == ENDED_PROCESS, cpu_s)
+        crashed, timed_out = ended == ENDED_PROCESS, ended == ENDED_TIMED_OUT
+        return Outcome(
+            number,
+            False,
+            started_at,
+            run_s,
+            None,
+            error,
+            crashed,
+            cpu_s,
+            timed_out=timed_out,
+        )
 
     def heard_of(self, parcel_id: int, worker: str, now: float) -> None:
         """A report of this parcel came from `worker`."""

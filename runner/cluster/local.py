@@ -50,6 +50,7 @@ __all__ = [
 WORKER_TTL = "30s"
 NO_WORKERS_TIMEOUT_S = 60.0
 _CLOSE_WORKER_S = 2.0
+_CLOSE_THREADS_S = 0.5
 _START_AGAIN = 3
 _TCP_TIMEOUT = "15s"  # Dask needs more than 10 s here ("Timeout too low")
 
@@ -110,6 +111,19 @@ class _ProcessWorker(LocalWorker):
     def __init__(self, *args: Any, **options: Any) -> None:
         quiet_about_lost_connections()  # this is the worker's own process
         super().__init__(*args, **options)
+
+
+class _ThreadsWorker(LocalWorker):
+    """A worker in this process, whose end no task holds up: a thread cannot be stopped."""
+
+    async def close(  # type: ignore[override]  # as in distributed
+        self,
+        timeout: float = _CLOSE_THREADS_S,  # noqa: ASYNC109  (distributed's signature)
+        *args: Any,
+        **options: Any,
+    ) -> str | None:
+        """Close; a task that is still executing then goes on without a worker."""
+        return await super().close(min(timeout, _CLOSE_THREADS_S), *args, **options)
 
 
 class _OwnedWorkerProcess(WorkerProcess):
@@ -275,7 +289,7 @@ def start_threads(loop: IOLoop, *, threads: int, folder: str) -> LocalSpecCluste
             "cls": _PortlessScheduler,
             "options": {**common, "dashboard": False, "allowed_failures": 0},
         },
-        worker={"cls": LocalWorker, "options": worker_options},
+        worker={"cls": _ThreadsWorker, "options": worker_options},
         security=security,
         scheduler_sync_interval="60s",
     )

@@ -23,6 +23,7 @@ __all__ = [
     "BOUND_PLAIN",
     "ENDED_BADLY",
     "ENDED_PROCESS",
+    "ENDED_TIMED_OUT",
     "ENDED_WELL",
     "INLINE_LIMIT",
     "PLAIN_TYPES",
@@ -52,6 +53,7 @@ BOUND_INPUT_BYTES = 7  # position among the Dask inputs, which holds bytes to un
 ENDED_WELL = 0
 ENDED_BADLY = 1
 ENDED_PROCESS = 2  # the body raised SystemExit or KeyboardInterrupt
+ENDED_TIMED_OUT = 3  # it took longer than its task allows; the body may go on
 
 Item = tuple[int, int, int, int, str | None, Any, tuple[tuple[int, Any], ...], bool]
 """number, attempt, position of its code, index, name, payload, bindings, result kept for later."""
@@ -69,6 +71,7 @@ class Code(NamedTuple):
     task: TaskInfo
     flow: FlowInfo
     function: Callable[..., Any] | None = None  # for the flow process itself; never sent
+    timeout_s: float | None = None  # of one attempt
 
 
 class Order(NamedTuple):

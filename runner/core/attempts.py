@@ -10,7 +10,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 
-from daskflow.errors import TaskCrashed
+from daskflow.errors import TaskCrashed, TaskTimedOut
 from daskflow.runner.core.decisions import describe
 from daskflow.runner.core.endings import Endings
 from daskflow.runner.core.graph import Outcome, Run, Scope
@@ -24,6 +24,7 @@ from daskflow.runner.core.states import (
     PENDING,
     RETRYING,
     RUNNING,
+    TIMED_OUT,
 )
 
 __all__ = ["Attempts"]
@@ -68,10 +69,11 @@ class Attempts:
         run.started_at, run.run_s = outcome.started_at, outcome.run_s
         run.cpu_s, run.encode_s = outcome.cpu_s, outcome.encode_s
         run.worker, run.pid = worker, pid
+        noted = True
         if run.state == PENDING:
-            run.state = RUNNING
+            run.state, noted = RUNNING, False
         elif run.state == AWAITING_RETRY:
-            run.state = RETRYING
+            run.state, noted = RETRYING, False
         if outcome.ok:
             run.value = outcome.value
             run.result_bytes = outcome.result_bytes
@@ -80,16 +82,21 @@ class Attempts:
         error = outcome.error
         assert error is not None
         text = describe(error)
+        if outcome.timed_out and isinstance(error, TaskTimedOut):
+            text = error.message
         if outcome.crashed:
             self._endings.end(run, CRASHED, ended_at, text, _ended_its_process(run, error))
             return
         delay = self._retry_delay(run, error)
         if delay is None:
-            self._endings.end(run, FAILED, ended_at, text, error)
+            state = TIMED_OUT if outcome.timed_out else FAILED
+            self._endings.end(run, state, ended_at, text, error)
         elif run.stage.scope.cancelled:
             self._endings.cancel(run, ended_at)
         else:
             run.stage.retried += 1
+            if not noted:  # the row will tell of the last attempt only
+                self._endings.note(run, outcome.started_at, run.state, None, run.attempt)
             self._await_retry(run, ended_at, ended_at + delay, text)
 
     def _executed_again(self, run: Run, outcome: Outcome, ended_at: float) -> None:

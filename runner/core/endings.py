@@ -102,7 +102,9 @@ class Endings:
             text = f"{root.label} ended {root.state}: {root.message}"
         run.cause = root
         self.note(run, at, NOT_READY, text, 0)
-        self.end(run, NOT_READY, at, text, UpstreamFailed(run.task_run_id, text))
+        error = UpstreamFailed(run.task_run_id, text)
+        error.__cause__ = root.error
+        self.end(run, NOT_READY, at, text, error)
 
     def _spoiled(self, run: Run, cause: Run) -> None:
         self.not_ready(run, cause, max(run.created_at, cause.ended_at or 0.0))

@@ -281,3 +281,4 @@ class Outcome(NamedTuple):
     cpu_s: float | None = None
     encode_s: float | None = None
     result_bytes: int | None = None
+    timed_out: bool = False  # it ran longer than its task allows; spends a retry as well

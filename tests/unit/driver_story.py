@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
+from daskflow.errors import TaskTimedOut
 from daskflow.runner.core.decisions import Transition
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import LaneKey, Outcome, Remote, Run, Scope, Stage
@@ -108,6 +109,13 @@ class Story:
             raised = error or ValueError("no good")
             outcome = Outcome(run.number, False, self.now, 0.001, None, raised, exits)
             self._outcome(run, outcome)
+
+    def times_out(self, run: Run, run_s: float = 1.0) -> None:
+        """This run is told to have taken too long; its body goes on, and so does its parcel."""
+        assert run.parcel is not None
+        error = TaskTimedOut(run.task_run_id, "ran longer than it may")
+        outcome = Outcome(run.number, False, self.now, run_s, None, error, timed_out=True)
+        self.driver.outcomes(run.parcel.id, [outcome], "w", 7)
 
     def _outcome(self, run: Run, outcome: Outcome) -> None:
         parcel = run.parcel

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from daskflow.errors import TaskCrashed, UpstreamFailed
-from daskflow.runner.core.graph import LaneKey, Run
+from daskflow.errors import TaskCrashed, TaskTimedOut, UpstreamFailed
+from daskflow.runner.core.graph import LaneKey, Outcome, Run
 from daskflow.runner.core.states import (
     AWAITING_RETRY,
     CANCELLED,
@@ -16,6 +16,7 @@ from daskflow.runner.core.states import (
     PENDING,
     RETRYING,
     RUNNING,
+    TIMED_OUT,
 )
 from tests.unit.driver_story import Story
 
@@ -89,6 +90,60 @@ def test_a_body_that_asks_its_process_to_end_is_crashed_at_once(story):
     assert isinstance(run.error.__cause__, SystemExit)
 
 
+def test_a_run_that_takes_too_long_has_timed_out(story):
+    run = story.submit(story.task())
+    story.sent()
+    story.times_out(run)
+    assert (run.state, run.message) == (TIMED_OUT, "ran longer than it may")
+    assert isinstance(run.error, TaskTimedOut)
+    assert story.scope.open == 0
+
+
+def test_a_timeout_spends_a_retry_and_what_comes_late_is_dropped(story):
+    run = story.submit(story.task(retries=1))
+    story.sent()
+    first = run.parcel.id
+    story.times_out(run)
+    assert run.state == AWAITING_RETRY
+    assert story.later(1.1) == [[run]]
+    story.driver.outcomes(first, [Outcome(run.number, True, 100.0, 9.0, "late")], "w", 7)
+    story.driver.parcel_done(first)
+    assert (run.state, run.value, story.driver.late) == (AWAITING_RETRY, None, 1)
+    story.ok(run, value="second")
+    assert (run.state, run.value, run.attempt) == (COMPLETED, "second", 2)
+
+
+def test_a_body_that_goes_on_keeps_its_slot(story):
+    depth = story.driver.rules.depth
+    runs = [story.submit(story.task(takes_s=10.0)) for _ in range(depth + 1)]
+    assert len(story.sent()) == depth
+    parcel_id = runs[0].parcel.id
+    story.times_out(runs[0])
+    assert story.sent() == []
+    story.driver.parcel_done(parcel_id)
+    assert story.sent() == [[runs[-1]]]
+
+
+def test_a_lost_worker_costs_nothing_to_a_run_that_had_timed_out_on_it(story):
+    run = story.submit(story.task(retries=1, crash_retries=0))
+    story.sent()
+    parcel_id = run.parcel.id
+    story.times_out(run)
+    story.driver.parcel_lost(parcel_id, story.now, "killed", executing={run.number})
+    assert (run.state, run.crashes) == (AWAITING_RETRY, 0)
+
+
+def test_the_start_of_an_attempt_that_failed_is_recorded_when_it_was(story):
+    run = story.submit(story.task(retries=2))
+    story.sent()
+    story.fails(run)
+    story.later(1.0)
+    story.fails(run)
+    assert story.told(run) == [RUNNING, AWAITING_RETRY, RETRYING, AWAITING_RETRY]
+    notes = [note for note in story.notes if note.run is run]
+    assert [(note.at, note.attempt) for note in notes][::2] == [(100.0, 1), (101.0, 2)]
+
+
 def test_a_long_run_is_recorded_as_running_once(story):
     run = story.submit(story.task(retries=1))
     story.sent()
@@ -155,6 +210,7 @@ def test_a_failure_spreads_to_all_that_depend_on_it_and_names_the_first_cause(st
     story.fails(runs[0])
     assert [run.state for run in runs] == [FAILED, NOT_READY, NOT_READY]
     assert isinstance(runs[2].error, UpstreamFailed)
+    assert runs[2].error.__cause__ is runs[0].error
     assert runs[2].cause is runs[0]
     assert "t-0 ended Failed: ValueError: no good" in runs[2].message
 

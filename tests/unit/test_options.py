@@ -51,7 +51,7 @@ def test_what_is_no_function_is_refused(decorator, given, text):
     [
         pytest.param({"retrys": 1}, "no option 'retrys'; did you mean 'retries'?", id="typo"),
         pytest.param({"zzz": 1}, "no option 'zzz'; it takes name, description", id="unknown"),
-        pytest.param({"timeout_seconds": 1}, "does not support timeout_seconds=", id="later"),
+        pytest.param({"timeout_mode": "hard"}, "does not support timeout_mode=", id="later"),
         pytest.param({"retries": -1}, "retries=-1 must be a whole number, 0 or more", id="-1"),
         pytest.param({"retries": 1.5}, "retries=1.5 must be a whole number", id="1.5"),
         pytest.param({"retries": True}, "retries=True must be a whole number", id="True"),
@@ -66,6 +66,16 @@ def test_what_is_no_function_is_refused(decorator, given, text):
         pytest.param({"retry_delay_seconds": lambda n: [-1.0]}, "=-1.0", id="callable"),
         pytest.param({"retry_jitter_factor": -0.5}, "retry_jitter_factor=-0.5", id="jitter"),
         pytest.param({"retry_condition_fn": 3}, "retry_condition_fn=3 must be", id="condition"),
+        pytest.param(
+            {"timeout_seconds": True}, "timeout_seconds=True must be a number", id="switch-as-limit"
+        ),
+        pytest.param({"timeout_seconds": "1"}, "timeout_seconds='1' must be", id="text-as-limit"),
+        pytest.param({"timeout_seconds": -1}, "timeout_seconds=-1 must be", id="negative-limit"),
+        pytest.param({"timeout_seconds": math.nan}, "timeout_seconds=nan must be", id="nan-limit"),
+        pytest.param(
+            {"timeout_seconds": math.inf}, "timeout_seconds=inf must be", id="endless-limit"
+        ),
+        pytest.param({"timeout_seconds": 0}, "timeout_seconds=0 must be greater", id="no-time"),
         pytest.param({"tags": "abc"}, "tags='abc' must be a list of texts", id="tags"),
         pytest.param({"tags": [1]}, "tags must be texts, not 1", id="tag"),
         pytest.param({"resources": ["GPU"]}, 'must be a dict such as {"GPU": 1}', id="resources"),

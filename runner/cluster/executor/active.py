@@ -14,11 +14,14 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.cluster.executor.channel import Channel
 from daskflow.runner.cluster.protocol import Item, Order, Report, Told
 from daskflow.runner.context import LogLine
+
+if TYPE_CHECKING:
+    from daskflow.runner.cluster.executor.timeouts import Clock
 
 __all__ = ["ActiveParcel", "LineSink"]
 
@@ -55,12 +58,13 @@ class ActiveParcel:
         self.returned: deque[int] = deque()  # not executed here; the next report hands them back
         self.running: tuple[int, float] | None = None  # the sync run being executed
         self.overlapping: dict[int, float] = {}  # the async runs being executed
+        self.clocks: dict[int, Clock] = {}  # runs being executed whose time is limited
         self.noted: set[int] = set()  # reported as running
         self.epoch = time.time() - time.perf_counter()
         self.deadline: float | None = None
         self.untold_bytes = 0
         self.reported_at = self.now()
-        self._reporting = threading.Lock()
+        self.telling = threading.Lock()  # held to decide what the next report says
         self._gave_way: set[int] = set()  # threads
         self.waited_s = 0.0  # by the current run, for runs that it submitted
 
@@ -75,8 +79,8 @@ class ActiveParcel:
 
     def cut(self) -> None:
         """Start nothing more of this parcel; the next report hands the rest back."""
-        with self._reporting:
-            self._take_rest()
+        with self.telling:
+            self.take_rest()
 
     def make_way(self) -> None:
         """The run that this thread executes is about to block: hand the rest and the slot back."""
@@ -95,7 +99,8 @@ class ActiveParcel:
         ):  # a thread that the task made itself: it holds no slot
             return
 
-    def _take_rest(self) -> None:
+    def take_rest(self) -> None:
+        """Take what has not started out; for those who hold `telling`."""
         rest: list[int] = []
         try:
             while True:
@@ -121,11 +126,11 @@ class ActiveParcel:
         waits : bool
             The thread gives its slot back.
         """
-        with self._reporting:
+        with self.telling:
             if self.sink.ended:
                 return
             if final:
-                self._take_rest()
+                self.take_rest()
                 self.sink.ended = True
             # outcomes first: the log lines of whatever is taken here are in `lines` already
             told, lines, returned = (

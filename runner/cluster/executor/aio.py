@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from daskflow.runner.cluster.executor.attempt import (
     tell_result,
 )
 from daskflow.runner.cluster.executor.channel import live_flows
+from daskflow.runner.cluster.executor.timeouts import GivenUp, limited_async
 from daskflow.runner.cluster.executor.values import (
     MissingInput,
     bind,
@@ -134,9 +135,17 @@ class _Together:
             if isinstance(function, BaseException):
                 tell_error(parcel, context, started_at, 0.0, None, function)
                 return
-            result = await function(*args, **kwargs)
+            limit_s = parcel.order.codes[place].timeout_s
+            if limit_s is None:
+                result = await function(*args, **kwargs)
+            else:
+                gave_up = self._telling_gone(number) if kept else None
+                call = partial(function, *args, **kwargs)
+                result = await limited_async(parcel, context, limit_s, gave_up, call)
         except MissingInput:
             parcel.returned.append(number)
+            return
+        except GivenUp:  # the watchdog has told of it
             return
         except BaseException as error:  # CancelledError, SystemExit, KeyboardInterrupt too
             run_s = parcel.now() - started_at
@@ -153,6 +162,11 @@ class _Together:
             await _finish(asyncio.get_running_loop().run_in_executor(None, tell))
         if parcel.untold_bytes > REPORT_BYTES:
             parcel.report()
+
+    def _telling_gone(self, number: int) -> Callable[[], object]:
+        """What lets those go that wait for a run, from any thread."""
+        loop, gone = asyncio.get_running_loop(), self._gone[number]
+        return lambda: loop.call_soon_threadsafe(gone.set)
 
 
 async def _finish(work: asyncio.Future[None]) -> None:

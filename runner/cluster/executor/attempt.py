@@ -11,6 +11,7 @@ from typing import Any
 from daskflow.runner.cluster.executor.active import ActiveParcel
 from daskflow.runner.cluster.executor.errors import annotate, pickle_error
 from daskflow.runner.cluster.executor.functions import function_of
+from daskflow.runner.cluster.executor.timeouts import RanOut, tell_timed_out, timed_out
 from daskflow.runner.cluster.executor.values import encode_result
 from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
@@ -133,7 +134,12 @@ def tell_error(
     cpu_s: float | None,
     error: BaseException,
 ) -> None:
-    """Note that a run ended with an exception."""
+    """Note that a run ended with an exception, or that its time was over."""
+    if isinstance(error, RanOut):
+        late = timed_out(context, error.limit_s)
+        late.__cause__ = error.__cause__
+        tell_timed_out(parcel, context, started_at, run_s, cpu_s, late)
+        return
     ended = ENDED_PROCESS if isinstance(error, (SystemExit, KeyboardInterrupt)) else ENDED_BADLY
     tag: int = BOUND_LIVE
     value: object = error  # same process: the exception itself, traceback and all

@@ -21,6 +21,7 @@ from daskflow.runner.cluster.executor.attempt import (
 )
 from daskflow.runner.cluster.executor.channel import live_flows
 from daskflow.runner.cluster.executor.recorder import FlightEntry
+from daskflow.runner.cluster.executor.timeouts import GivenUp, limited
 from daskflow.runner.cluster.executor.values import MissingInput, bind, decode_arguments
 from daskflow.runner.cluster.protocol import BOUND_PLAIN, ENDED_WELL
 from daskflow.runner.context import (
@@ -58,7 +59,7 @@ def run_in_turn(
     parcel_token = current_parcel.set(parcel.handle)
     parcel.start_box()
     try:
-        _turns(parcel, functions, inputs, entry)
+        _turns(parcel, limited(parcel, parcel.order.codes, functions), inputs, entry)
     finally:
         parcel.running = None
         current_parcel.reset(parcel_token)
@@ -115,6 +116,8 @@ def _turns(
         except MissingInput:
             parcel.returned.append(number)
             continue
+        except GivenUp:  # the watchdog has told of it, and taken what was left
+            break
         except BaseException as error:  # SystemExit, KeyboardInterrupt too: the worker lives on
             caught = error
         ended, cpu = perf_counter(), thread_time()

@@ -1,7 +1,8 @@
 """One thread per worker process that looks after the parcels while they execute.
 
 It cuts a parcel whose time box has passed, so that short runs never wait behind a long one; it
-reports runs that last; and it sends log lines home while their run still executes.
+reports runs that last; it gives up runs whose time is over; and it sends log lines home while
+their run still executes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import threading
 import time
 
 from daskflow.runner.cluster.executor.active import ActiveParcel
+from daskflow.runner.cluster.executor.timeouts import give_up_late
 
 __all__ = ["unwatch", "watch"]
 
@@ -79,7 +81,8 @@ def _look_after(parcel: ActiveParcel, now: float) -> None:
     # only behind a run that is executing: before the first one nothing is late
     if current is not None and parcel.deadline is not None and now > parcel.deadline:
         parcel.cut()
+    gave_up = bool(parcel.clocks) and give_up_late(parcel, now)
     waited = now - parcel.reported_at > _NOTE_AFTER_S
-    if running or parcel.returned or (waited and (parcel.told or parcel.sink.lines)):
+    if running or gave_up or parcel.returned or (waited and (parcel.told or parcel.sink.lines)):
         parcel.report(running=running)
         parcel.noted.update(number for number, _ in running)

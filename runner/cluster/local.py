@@ -121,7 +121,7 @@ class _ThreadsWorker(LocalWorker):
         timeout: float = _CLOSE_THREADS_S,  # noqa: ASYNC109  (distributed's signature)
         *args: Any,
         **options: Any,
-    ) -> str | None:
+    ) -> Any:
         """Close; a task that is still executing then goes on without a worker."""
         return await super().close(min(timeout, _CLOSE_THREADS_S), *args, **options)
 

@@ -21,7 +21,7 @@ from daskflow.runner.context import (
     current_task_run,
 )
 from daskflow.runner.core.graph import Run, Scope, Stage
-from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from daskflow.runner.inline import run_inline, run_inline_async
 from daskflow.runner.logs import run_logging
 from daskflow.runner.outcomes import Journal, load_value
@@ -44,6 +44,8 @@ def call_directly(
     if task.is_async:
         return _call_async(task, args, kwargs, return_state)
     run, journal, caller = _run(task, args, kwargs)
+    if run.state in FINAL:  # of an earlier attempt of its flow run
+        return _answer(run, return_state)
     with _logging(caller), _hooks(run, task):
         run_inline(run, task.fn, journal, caller)
     return _answer(run, return_state)
@@ -53,6 +55,8 @@ async def _call_async(
     task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], return_state: bool
 ) -> Any:
     run, journal, caller = _run(task, args, kwargs)
+    if run.state in FINAL:
+        return _answer(run, return_state)
     with _logging(caller), _hooks(run, task):
         await run_inline_async(run, task.fn, journal, caller)
     return _answer(run, return_state)

@@ -14,8 +14,8 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Awaitable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.config import get_settings
 from daskflow.errors import UsageError
@@ -30,6 +30,7 @@ from daskflow.runner.context import (
 )
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import (
+    AWAITING_RETRY,
     CACHED,
     CANCELLED,
     COMPLETED,
@@ -37,6 +38,7 @@ from daskflow.runner.core.states import (
     FAILED,
     FINAL,
     PENDING,
+    RETRYING,
     RUNNING,
     TIMED_OUT,
 )
@@ -57,6 +59,8 @@ if TYPE_CHECKING:
     from daskflow.runner.flows import Flow
 
 __all__ = ["FlowRun", "run_flow", "run_flow_async"]
+
+R = TypeVar("R")
 
 _logger = logging.getLogger(FLOW_LOGGER)
 
@@ -117,7 +121,7 @@ class FlowRun:
         elif settings.store.record:
             writer = open_writer(settings.store.url)
         self.record = FlowRecord(flow_run_id, writer)
-        runs = TaskRuns(self.info, self.log_prints, settings, self.record, self.shell)
+        runs = TaskRuns(self.info, self.log_prints, settings, self.record, self.shell, flow.retries)
         self.submit, self.call, self.constant = runs.submit, runs.call, runs.constant
         self.map_leftovers = runs.map_leftovers
         self._runs = runs
@@ -169,8 +173,8 @@ class FlowRun:
         self._change(RUNNING, None)
         _logger.debug("Flow run %s of %s started", self.info.name, self.info.flow_name)
 
-    def conclude(self, value: Any, error: BaseException | None) -> State:
-        """Wait for what is still open, decide on the final state, and let everything go.
+    def end(self, value: Any, error: BaseException | None) -> State | float:
+        """Wait for what is still open, and conclude unless there is another attempt.
 
         Parameters
         ----------
@@ -178,11 +182,37 @@ class FlowRun:
             What the flow function returned.
         error : BaseException or None
             What it raised instead.
+
+        Returns
+        -------
+        State or float
+            The final state, or the seconds before the function runs `again`.
         """
         try:
             state = self._settle(value, error)
-            self._runs.hooks.close()
         except BaseException as late:  # Ctrl-C while waiting, or the driver broke
+            state = raised_state(late)
+        if state.name in (FAILED, TIMED_OUT) and self.attempt <= self.flow.retries:
+            self._change(AWAITING_RETRY, state.message)
+            most = self.flow.retries + 1
+            _logger.warning("Attempt %d of %d failed: %s", self.attempt, most, state.message)
+            return self.flow.retry_delay_s
+        return self.conclude(state)
+
+    def again(self) -> None:
+        """The flow function is about to run again."""
+        self.attempt += 1
+        runs = self._runs
+        runs.again()
+        self._scope, self.scopes = runs.submitted, (runs.submitted, runs.called)
+        self.shell.outlet.open(self._scope)
+        self._change(RETRYING, None)
+
+    def conclude(self, state: State) -> State:
+        """Let everything go; returns the final state."""
+        try:
+            self._runs.hooks.close()
+        except BaseException as late:  # Ctrl-C while a hook runs
             state = raised_state(late)
         finally:
             self.shell.outlet.shut(self._scope)
@@ -279,31 +309,50 @@ def run_flow(flow: Flow[Any, Any], bound: inspect.BoundArguments) -> State:
     run = FlowRun(flow, bound)
     with run.active():
         run.begin()
-        value, error = None, None
-        try:
-            run.tell(State(RUNNING))
-            value = flow.fn(*bound.args, **bound.kwargs)
-        except BaseException as raised:
-            error = raised
-        return run.conclude(value, error)
+        while True:
+            value, error = None, None
+            try:
+                if run.attempt == 1:
+                    run.tell(State(RUNNING))
+                value = flow.fn(*bound.args, **bound.kwargs)
+            except BaseException as raised:
+                error = raised
+            ended = run.end(value, error)
+            if isinstance(ended, State):
+                return ended
+            try:
+                time.sleep(ended)
+            except BaseException as interrupt:
+                return run.conclude(raised_state(interrupt))
+            run.again()
 
 
 async def run_flow_async(flow: Flow[Any, Any], bound: inspect.BoundArguments) -> State:
     """Run a flow whose function is async; returns its final state."""
     _check_place(flow)
     run = FlowRun(flow, bound)
+    loop = asyncio.get_running_loop()
+
+    def elsewhere(call: Callable[..., R], *args: Any) -> Awaitable[R]:
+        """What waits for task runs, hooks or the cluster's end must not block the event loop."""
+        return loop.run_in_executor(None, contextvars.copy_context().run, call, *args)
+
     with run.active():
         run.begin()
-        value, error = None, None
-        loop = asyncio.get_running_loop()
-        try:
-            if flow.options["on_running"] is not None:
-                told = contextvars.copy_context()
-                await loop.run_in_executor(None, told.run, run.tell, State(RUNNING))
-            called: Awaitable[Any] = flow.fn(*bound.args, **bound.kwargs)
-            value = await called
-        except BaseException as raised:
-            error = raised
-        # waits for task runs and closes the cluster: not on the event loop
-        context = contextvars.copy_context()
-        return await loop.run_in_executor(None, context.run, run.conclude, value, error)
+        while True:
+            value, error = None, None
+            try:
+                if run.attempt == 1 and flow.options["on_running"] is not None:
+                    await elsewhere(run.tell, State(RUNNING))
+                called: Awaitable[Any] = flow.fn(*bound.args, **bound.kwargs)
+                value = await called
+            except BaseException as raised:
+                error = raised
+            ended = await elsewhere(run.end, value, error)
+            if isinstance(ended, State):
+                return ended
+            try:
+                await asyncio.sleep(ended)
+            except BaseException as interrupt:
+                return await elsewhere(run.conclude, raised_state(interrupt))
+            run.again()

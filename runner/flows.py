@@ -17,6 +17,7 @@ from daskflow.runner.callables import (
 )
 from daskflow.runner.hooks import FLOW_HOOKS, FlowHooks, gather_hooks
 from daskflow.runner.options import (
+    check_count,
     check_name,
     check_options,
     check_seconds,
@@ -35,6 +36,8 @@ _OPTIONS: dict[str, Any] = {
     "description": None,
     "version": None,
     "flow_run_name": None,
+    "retries": 0,
+    "retry_delay_seconds": 0.0,
     "validate_parameters": True,
     "task_runner": None,
     "log_prints": None,
@@ -75,6 +78,8 @@ class Flow(FlowHooks, Generic[P, R]):
         self.cancel_grace_seconds = check_seconds(
             "cancel_grace_seconds", chosen["cancel_grace_seconds"]
         )
+        self.retries = check_count("retries", chosen["retries"])
+        self.retry_delay_s = check_seconds("retry_delay_seconds", chosen["retry_delay_seconds"])
         gather_hooks(self.options, FLOW_HOOKS)
         check_template("flow_run_name", chosen["flow_run_name"])
         self.is_async = is_async(plain)
@@ -193,6 +198,11 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         Default: the function's name, with dashes, and its docstring.
     flow_run_name : str or callable, optional
         Template with the parameters' names, such as ``"etl-{day}"``; default: two random words.
+    retries : int, default 0
+        Further attempts after a failed one: the function runs again, and task runs that succeeded
+        are not run again.
+    retry_delay_seconds : float, default 0
+        Seconds before each of them.
     validate_parameters : bool, default True
         Validate and coerce parameters from their annotations.
     task_runner : optional

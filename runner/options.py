@@ -37,8 +37,6 @@ _LATER = frozenset(
         "persist_result",
         "refresh_cache",
         "result_storage",
-        "retries",
-        "retry_delay_seconds",
         "timeout_mode",
         "timeout_seconds",
     }

@@ -28,6 +28,7 @@ from daskflow.runner.hooks import AttemptInfo
 from daskflow.runner.inline import InlineShell
 from daskflow.runner.mapping import MapLeftovers
 from daskflow.runner.record import FlowRecord, as_json
+from daskflow.runner.reuse import Reuse
 from daskflow.runner.shell import DriverShell
 from daskflow.runner.state import State
 from daskflow.runner.store.rows import TaskRow
@@ -77,6 +78,8 @@ class TaskRuns:
     record : FlowRecord
     shell : DriverShell or InlineShell
         Executes what is submitted.
+    retries : int, default 0
+        Of the flow: with any, what succeeded is remembered.
 
     Attributes
     ----------
@@ -94,6 +97,7 @@ class TaskRuns:
         settings: Settings,
         record: FlowRecord,
         shell: DriverShell | InlineShell,
+        retries: int = 0,
     ) -> None:
         self._info = info
         self._log_prints = log_prints
@@ -109,6 +113,7 @@ class TaskRuns:
         self._uses: dict[Task[Any, Any], _Use] = {}
         self._tagged: dict[tuple[Task[Any, Any], frozenset[str]], _Use] = {}
         self._indexes: dict[str, Callable[[], int]] = {}
+        self._reuse = Reuse() if retries else None
         self._inputs = Stage(Scope("inputs"), "input", RetryPolicy())
 
     def submit(
@@ -126,6 +131,12 @@ class TaskRuns:
         stage = use.stage or self._submit_stage(task, use)
         shell = self._shell
         encoded = shell.encode(args, kwargs, wait_for, task.name)
+        key = None
+        if self._reuse is not None:
+            key = self._reuse.key("submit", task.name, encoded)
+            if (known := self._reuse.earlier(key)) is not None:
+                self._reused(known._run)
+                return known  # type: ignore[no-any-return]
         run = Run(
             stage,
             self._next_number(),
@@ -142,6 +153,8 @@ class TaskRuns:
         future: TaskFuture[Any] = TaskFuture(run, shell)
         if use.hooked:
             self.hooks.keep(future, run.number)
+        if self._reuse is not None:
+            self._reuse.remember(key, future)
         shell.submit(run)
         return future
 
@@ -177,6 +190,12 @@ class TaskRuns:
             use = self._use_tagged(task, tags)
         stage = use.inline or self._inline_stage(task, use)
         encoded = encode_live(args, kwargs, ())
+        key = None
+        if self._reuse is not None:
+            key = self._reuse.key("call", task.name, encoded)
+            if (known := self._reuse.earlier(key)) is not None:
+                self._reused(known)
+                return known  # type: ignore[no-any-return]
         self._shell.wait_for(encoded.deps, None)
         deps = tuple(self._here(dep) for dep in encoded.deps)
         run = Run(
@@ -190,7 +209,22 @@ class TaskRuns:
         )
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
+        if self._reuse is not None:
+            self._reuse.remember(key, run)
         return run
+
+    def again(self) -> None:
+        """The flow function is about to run again: new runs, for those that did not succeed."""
+        assert self._reuse is not None
+        self._reuse.again()
+        self.submitted = Scope(self._info.id, self._record)
+        self.called = Scope(self._info.id, self._record)
+        for use in [*self._uses.values(), *self._tagged.values()]:
+            use.stage = use.inline = None
+
+    def _reused(self, run: Run) -> None:
+        name = "daskflow.task_run.reused"
+        self._record.event(time.time(), name, run.task_run_id, run.number)
 
     def constant(self, task: Task[Any, Any], value: Any) -> Any:
         """An argument that every run of a map of `task` gets; a large one is sent once."""

@@ -107,7 +107,9 @@ def test_a_bad_task_option_is_refused_at_the_decorator(options, text):
     ("options", "text"),
     [
         pytest.param({"task_runer": 1}, "did you mean 'task_runner'?", id="typo"),
-        pytest.param({"retries": 1}, "does not support retries=", id="later"),
+        pytest.param({"persist_result": True}, "does not support persist_result=", id="later"),
+        pytest.param({"retries": -1}, "retries=-1 must be a whole number", id="retries"),
+        pytest.param({"retry_delay_seconds": math.nan}, "must be a number of seconds", id="delay"),
         pytest.param({"task_runner": "proceses"}, "did you mean 'processes'?", id="runner"),
         pytest.param({"task_runner": 5}, "task_runner=5 is not possible", id="runner-number"),
         pytest.param({"cancel_grace_seconds": -1}, "must be a number of seconds", id="grace"),

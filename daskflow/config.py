@@ -11,6 +11,7 @@ import it inside functions that run a flow or a command, never on `import daskfl
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -205,18 +206,44 @@ def get_settings() -> Settings:
     UsageError
         A file cannot be read, or a value or key in it or in a variable does not fit.
     """
+    _refuse_unknown_variables()
     try:
         return Settings()
     except SettingsError as error:
-        names = ", ".join(name for name in os.environ if name.upper().startswith(ENV_PREFIX))
         raise UsageError(
-            f"a variable among {names} holds a whole section and is no JSON object: set one "
+            f"{_no_section()} holds a whole section and is no JSON object: set one "
             f"variable a value, such as {ENV_PREFIX}RUNNER__WORKERS=4"
         ) from error
     except ValidationError as error:
         origins = _origins()
         lines = [_problem(one["loc"], one["type"], one["input"], origins) for one in error.errors()]
         raise UsageError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _refuse_unknown_variables() -> None:
+    """A variable with ``__`` can only be meant as a setting, so a slip in its section is told."""
+    for name in os.environ:
+        key = name.upper().removeprefix(ENV_PREFIX)
+        section, nested, _ = key.partition("__")
+        if key == name.upper() or not nested or section.lower() in Settings.model_fields:
+            continue
+        known = [f"{ENV_PREFIX}{key.replace('.', '__').upper()}" for key in _fields()]
+        near = difflib.get_close_matches(name.upper(), known, n=1)
+        hint = f"did you mean {near[0]!r}" if near else f"variables are {', '.join(known)}"
+        raise UsageError(f"unknown setting {name}: {hint}")
+
+
+def _no_section() -> str:
+    """Which variables hold a section that cannot be read."""
+    found = []
+    for name, text in os.environ.items():
+        key = name.upper().removeprefix(ENV_PREFIX).lower()
+        if name.upper().startswith(ENV_PREFIX) and key in Settings.model_fields and key != "home":
+            try:
+                json.loads(text)
+            except ValueError:
+                found.append(f"{name}={text!r}")
+    return " and ".join(found)
 
 
 def reset_settings() -> None:

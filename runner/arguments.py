@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import itertools
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
@@ -23,15 +24,19 @@ from daskflow.runner.cluster.executor.values import Slot, bound_value, dumps
 from daskflow.runner.cluster.protocol import PLAIN_TYPES
 from daskflow.runner.code import by_value
 from daskflow.runner.collecting import Collected, collecting, current_collection
+from daskflow.runner.context import FLOW_LOGGER, current_flow_run
 from daskflow.runner.core.graph import Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED
 from daskflow.runner.futures import Stream, TaskFuture, allow_failure, quote, unmapped
 
-__all__ = ["Encoded", "Literal", "Literals", "check_call", "encode", "encode_live"]
+__all__ = ["Encoded", "Literal", "Literals", "check_call", "check_waits", "encode", "encode_live"]
 
 _LITERAL_BYTES = 65_536  # arguments larger than this are sent once and shared
 _SHORT_TEXT = 4_096
+_HEAVY_BYTES = 10_000_000
+
+_logger = logging.getLogger(FLOW_LOGGER)
 
 
 class Encoded(NamedTuple):
@@ -80,6 +85,7 @@ class Literals:
         self._known: weakref.WeakValueDictionary[bytes, Run] = weakref.WeakValueDictionary()
         self._numbers = itertools.count(-1, -1)  # never the number of a task run
         self._modules: dict[bytes, ModuleType] = {}
+        self._warned: set[tuple[str, str]] = set()  # task and flow run
 
     def travel(self, modules: Iterable[ModuleType]) -> None:
         """These modules go along with functions, so what they define goes with arguments too.
@@ -100,8 +106,11 @@ class Literals:
         with by_value(modules.values()):
             return cloudpickle.dumps(value, 5)  # type: ignore[no-any-return]
 
-    def share(self, value: Any, limit: int = _LITERAL_BYTES) -> Any:
-        """Return `value`, or what stands for it when it is large and holds no future."""
+    def share(self, value: Any, what: str, limit: int = _LITERAL_BYTES) -> Any:
+        """Return `value`, or what stands for it when it is large and holds no future.
+
+        `what` says whose it is, for the warning about a very large one.
+        """
         kind = type(value)
         if kind in PLAIN_TYPES and not (kind in (str, bytes) and len(value) > limit):
             return value
@@ -109,6 +118,8 @@ class Literals:
             blob = self.dumps(value)
         if len(blob) <= limit or found.runs:
             return value
+        if len(blob) > _HEAVY_BYTES:
+            self._warn(what, len(blob))
         digest = hashlib.blake2b(blob, digest_size=16).digest()
         run = self._known.get(digest)
         if run is None:
@@ -116,6 +127,22 @@ class Literals:
             run.state = COMPLETED
             run.value = Literal(blob)
         return _LiteralRef(run)
+
+    def _warn(self, task_name: str, size: int) -> None:
+        """Once per task and flow run: it works, but every further call pickles it again."""
+        flow_run = current_flow_run.get()
+        key = task_name, flow_run.info.id if flow_run else ""
+        if key in self._warned:
+            return
+        self._warned.add(key)
+        _logger.warning(
+            "An argument of task %s is %.0f MB. It is sent to the cluster once, not with every "
+            "task run, but each submit pickles it anew. Hand it on by reference: return it from "
+            "a task and pass that task's future, use unmapped() in a map, or pass a path that the "
+            "workers can read",
+            task_name,
+            size / 1e6,
+        )
 
 
 def encode(
@@ -143,8 +170,8 @@ def encode(
             return Encoded((args, kwargs), (), None, 0)
     found, blob = _pickled(args, kwargs, literals, task_name)
     if literals.shares and len(blob) > _LITERAL_BYTES:
-        args = tuple(literals.share(value) for value in args)
-        kwargs = {name: literals.share(value) for name, value in kwargs.items()}
+        args = tuple(literals.share(value, task_name) for value in args)
+        kwargs = {name: literals.share(value, task_name) for name, value in kwargs.items()}
         found, blob = _pickled(args, kwargs, literals, task_name)
     return _with_waits(blob, found, wait_for)
 
@@ -213,7 +240,7 @@ def _with_waits(
     payload: Any, found: Collected, wait_for: Sequence[TaskFuture[Any] | allow_failure]
 ) -> Encoded:
     taken = len(found.runs)
-    for future in _flat(wait_for):
+    for future in _flat(check_waits(wait_for)):
         allowed = isinstance(future, allow_failure)
         inner = future.future if isinstance(future, allow_failure) else future
         if not isinstance(inner, TaskFuture):
@@ -224,6 +251,25 @@ def _with_waits(
         found.slot(inner._run, allowed=allowed)
     allowed_slots = frozenset(found.allowed) if found.allowed else None
     return Encoded(payload, tuple(found.runs), allowed_slots, taken)
+
+
+def check_waits(wait_for: Any) -> Sequence[Any]:
+    """The futures of a `wait_for`, which may be None.
+
+    Raises
+    ------
+    UsageError
+        For what is no list of futures, a lone future among it.
+    """
+    if type(wait_for) is tuple:
+        return wait_for
+    if wait_for is None:
+        return ()
+    if isinstance(wait_for, str) or not isinstance(wait_for, Iterable):
+        raise UsageError(
+            f"wait_for={wait_for!r} must be a list of futures, such as wait_for=[future]"
+        )
+    return tuple(wait_for)
 
 
 def _flat(futures: Iterable[Any]) -> Iterable[Any]:

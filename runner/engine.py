@@ -121,6 +121,7 @@ class FlowRun:
         elif settings.store.record:
             writer = open_writer(settings.store.url)
         self.record = FlowRecord(flow_run_id, writer)
+        self.record.name, self.record.home = self.info.name, self.shell
         runs = TaskRuns(self.info, self.log_prints, settings, self.record, self.shell, flow.retries)
         self.submit, self.call, self.constant = runs.submit, runs.call, runs.constant
         self.map_leftovers = runs.map_leftovers

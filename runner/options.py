@@ -139,14 +139,19 @@ def check_name(value: Any, what: str) -> str:
     ------
     UsageError
     """
+    name = _check_text(value, what)
+    if not name.isprintable() or "/" in name or ".." in name:
+        raise UsageError(
+            f"{what} {value!r} must not contain '/', '..' or characters that do not print"
+        )
+    return name
+
+
+def _check_text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise UsageError(f"{what} {value!r} must be a text that is not empty")
     if len(value) > 200:
         raise UsageError(f"{what} {value[:40]!r}… has {len(value)} characters; 200 are allowed")
-    if not value.isprintable() or "/" in value or ".." in value:
-        raise UsageError(
-            f"{what} {value!r} must not contain '/', '..' or characters that do not print"
-        )
     return value
 
 
@@ -163,6 +168,9 @@ def check_tags(value: Any) -> tuple[str, ...]:
     for tag in tags:
         if not isinstance(tag, str):
             raise UsageError(f"tags must be texts, not {tag!r}")
+        _check_text(tag, "tag")
+        if not tag.isprintable():
+            raise UsageError(f"tag {tag!r} must not contain characters that do not print")
     return tuple(sorted(set(tags)))
 
 

@@ -52,6 +52,8 @@ class FlowRecord:
         self.flow_run_id = flow_run_id
         self.writer = writer
         self.hooks: TaskHookCalls | None = None
+        self.name = ""  # of the flow run
+        self.home: object = None  # who executes its task runs: only there are its futures inputs
 
     def flow_run(self, row: FlowRunRow) -> None:
         """The flow run changed."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
@@ -131,6 +132,8 @@ class TaskRuns:
         stage = use.stage or self._submit_stage(task, use)
         shell = self._shell
         encoded = shell.encode(args, kwargs, wait_for, task.name)
+        if encoded.deps:
+            self._check_inputs(task, encoded.deps)
         key = None
         if self._reuse is not None:
             key = self._reuse.key("submit", task.name, encoded)
@@ -190,6 +193,7 @@ class TaskRuns:
             use = self._use_tagged(task, tags)
         stage = use.inline or self._inline_stage(task, use)
         encoded = encode_live(args, kwargs, ())
+        self._check_inputs(task, encoded.deps)
         key = None
         if self._reuse is not None:
             key = self._reuse.key("call", task.name, encoded)
@@ -235,7 +239,7 @@ class TaskRuns:
         if use.stage is None:  # tells which modules travel, so it comes before any argument
             self._submit_stage(task, use)
         try:
-            return shell.literals.share(value)
+            return shell.literals.share(value, task.name)
         except UsageError:
             raise
         except Exception as error:
@@ -244,6 +248,22 @@ class TaskRuns:
                 f"cannot be sent to a worker ({error}); open it inside the task, or use "
                 'task_runner="threads"'
             ) from error
+
+    def _check_inputs(self, task: Task[Any, Any], deps: Iterable[Run]) -> None:
+        """Raise for a future that another cluster, or one that is gone, was to answer."""
+        mine, home = self.submitted, self._shell
+        for dep in deps:
+            scope = dep.stage.scope
+            if scope is mine or scope.tag is None:
+                continue
+            theirs: Any = scope.tag
+            if theirs.home is not home:
+                raise UsageError(
+                    f"task {task.name} got {dep.label}, a future of flow run {theirs.name} "
+                    f"({theirs.flow_run_id}), but runs in flow run {self._info.name} "
+                    f"({self._info.id}), which shares no cluster with it; pass its result instead: "
+                    "future.result()"
+                )
 
     def _here(self, dep: Run) -> Run:
         """An input with its value in this process: remote ones are the driver's to count."""
@@ -328,13 +348,26 @@ class TaskRuns:
             register_function(digest, task.fn)
             return Code(digest, None, task.is_async, info, self._info, task.fn, task.timeout_s)
         same_machine = shell.runner.same_machine
-        shell.literals.travel(travelling_modules(task.fn, same_machine))
+        travelling = travelling_modules(task.fn, same_machine)
+        if travelling:
+            shell.literals.travel(travelling)
+            _tell_travelling(task.name, travelling)
         digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
         return Code(digest, blob, task.is_async, info, self._info, task.fn, task.timeout_s)
 
     def _task_info(self, task: Task[Any, Any], use: _Use) -> TaskInfo:
         chosen = task.log_prints
         return TaskInfo(task.name, use.tags, self._log_prints if chosen is None else chosen)
+
+
+def _tell_travelling(task_name: str, modules: Sequence[ModuleType]) -> None:
+    names = sorted(module.__name__ for module in modules)
+    _logger.debug(
+        "%s: workers cannot be expected to have %s; what the task uses of it travels with it "
+        "(install it there to import it instead)",
+        task_name,
+        ", ".join(names[:5]) + (f" and {len(names) - 5} more modules" if len(names) > 5 else ""),
+    )
 
 
 def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from daskflow.errors import UsageError
-from daskflow.runner.arguments import check_call
+from daskflow.runner.arguments import check_call, check_waits
 from daskflow.runner.callables import (
     check_function,
     function_name,
@@ -243,7 +243,7 @@ class Task(TaskHooks, Generic[P, R]):
         """
         flow_run = _flow_run(f"{self.name}.map()")
         futures: FutureList[R] = run_map(
-            self, flow_run, args, kwargs, wait_for or (), tolerate, max_in_flight
+            self, flow_run, args, kwargs, check_waits(wait_for), tolerate, max_in_flight
         )
         if return_state:
             futures.wait()

@@ -7,13 +7,15 @@ leaves one plugin and one event topic while it is connected, nothing afterwards.
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import cloudpickle
-from distributed import Client
+from distributed import Client, Security
 from tornado.ioloop import IOLoop
 
 from daskflow.errors import ClusterError, UsageError
@@ -52,6 +54,9 @@ def connect(target: Any, loop: IOLoop, client_kwargs: Mapping[str, Any]) -> Clie
         address, security = target.scheduler_address, getattr(target, "security", None)
     if security is not None:
         kwargs.setdefault("security", security)
+    _check_kwargs(kwargs)
+    if isinstance(address, str) and address.startswith("tls://"):
+        _check_certificates(address, kwargs)
     try:
         return Client(address, loop=loop, set_as_default=False, **kwargs)
     except TypeError as error:
@@ -62,6 +67,30 @@ def connect(target: Any, loop: IOLoop, client_kwargs: Mapping[str, Any]) -> Clie
             f"(dask scheduler), that this machine reaches its host and port, and that both sides "
             f"use TLS or neither does"
         ) from error
+
+
+def _check_kwargs(kwargs: Mapping[str, Any]) -> None:
+    known = [name for name in inspect.signature(Client.__init__).parameters if name != "self"]
+    for name in kwargs:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
+            raise UsageError(f"client_kwargs has {name!r}, unknown to distributed.Client; {hint}")
+
+
+def _check_certificates(address: str, kwargs: Mapping[str, Any]) -> None:
+    """Raise when a scheduler that speaks TLS is to be reached without certificates."""
+    security = kwargs.get("security") or Security()  # the latter: from Dask's configuration
+    if isinstance(security, dict):
+        security = Security(**security)
+    if isinstance(security, Security) and not security.get_connection_args("client").get(
+        "ssl_context"
+    ):
+        raise UsageError(
+            f"The scheduler at {address} speaks TLS and there are no certificates for it; pass "
+            'client_kwargs={"security": distributed.Security(tls_ca_file=…, tls_client_cert=…, '
+            "tls_client_key=…)} or set them in Dask's configuration (distributed.comm.tls)"
+        )
 
 
 def check_versions(client: Client) -> None:

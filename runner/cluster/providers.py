@@ -8,6 +8,8 @@ may name its task runner in a program that never runs it.
 from __future__ import annotations
 
 import difflib
+import json
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -32,6 +34,8 @@ _LOCAL_CLUSTER_ONLY = frozenset(
     "worker_services service_kwargs security protocol blocked_handlers interface worker_class "
     "scheduler_kwargs scheduler_sync_interval loop start".split()
 )
+_USUAL = "n_workers threads_per_worker memory_limit processes resources asynchronous".split()
+_SIZE = re.compile(r"\d*\.?\d+(e\d+)?\s*([kmgtp]i?)?b?")
 _ALLOWED = (
     '"processes", "threads", "sync", the address of a scheduler such as "tcp://host:8786", '
     "a Dask cluster or client, or a DaskTaskRunner"
@@ -107,7 +111,8 @@ class DaskTaskRunner:
     adapt_kwargs : mapping, optional
         The started cluster scales itself: arguments of its `adapt` method.
     client_kwargs : mapping, optional
-        Arguments of `distributed.Client`, such as `security` or `timeout`.
+        Arguments of `distributed.Client`, such as `security` or `timeout`; with `scheduler_file`
+        the address is read from there.
     performance_report_path : str, optional
         Where to write Dask's performance report when the flow has ended.
     """
@@ -151,6 +156,11 @@ class DaskTaskRunner:
         self.adapt_kwargs = _checked_kwargs("adapt_kwargs", adapt_kwargs)
         self.client_kwargs = _checked_kwargs("client_kwargs", client_kwargs)
         self.performance_report_path = performance_report_path
+        if "scheduler_file" in self.client_kwargs:
+            _refuse_beside("client_kwargs' scheduler_file", {**given, "address": address})
+            self.address = _checked_address(_filed_address(self.client_kwargs))
+        if cluster_class is None:
+            _check_workers(self.cluster_kwargs)
         if self.cluster_kwargs.get("asynchronous") or self.client_kwargs.get("asynchronous"):
             raise UsageError("asynchronous=True is not possible: daskflow needs a synchronous one")
         if "set_as_default" in self.client_kwargs:
@@ -310,12 +320,54 @@ def _checked_address(address: object) -> str:
             f"known are {', '.join(name + '://' for name in _SCHEMES)}"
         )
     host = rest.partition("/")[0].strip(":") or "HOST"
-    if scheme != "inproc" and not re.match(r"[^/]*[^/:]:\d{1,5}(/|$)", rest):
+    port = re.match(r"[^/]*[^/:]:(\d{1,5})(/|$)", rest)
+    if port and not 0 < int(port[1]) < 65_536:
+        raise UsageError(f"The scheduler address {address!r} has no port between 1 and 65535")
+    if scheme != "inproc" and not port:
         raise UsageError(
             f"The scheduler address {address!r} has no host and port; with Dask's default port "
             f"it is '{scheme}://{host}:8786'"
         )
     return f"{scheme}://{rest.rstrip('/')}" if scheme in ("tcp", "tls", "ucx") else address
+
+
+def _filed_address(client_kwargs: dict[str, Any]) -> object:
+    """The address in the scheduler file; Dask itself would wait for a missing one for ever."""
+    path = client_kwargs.pop("scheduler_file")
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)["address"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"scheduler_file={path!r} tells no address ({type(error).__name__}: {error}); it is "
+            "the file that `dask scheduler --scheduler-file` writes once it runs"
+        ) from error
+
+
+def _check_workers(options: Mapping[str, Any]) -> None:
+    """The options of workers in which a slip would show only when they do not start."""
+    for name in options:
+        if name not in _USUAL and (near := difflib.get_close_matches(name, _USUAL, 1, 0.8)):
+            raise UsageError(f"cluster_kwargs has the option {name!r}; did you mean {near[0]!r}?")
+    for name in ("n_workers", "threads_per_worker"):
+        count, least = options.get(name), int(name == "threads_per_worker")
+        if count is not None and (
+            isinstance(count, bool) or not isinstance(count, int) or count < least
+        ):
+            raise UsageError(f"{name}={count!r} must be a whole number, {least} or more")
+    limit = options.get("memory_limit", "auto")
+    if limit is None or limit == "auto":
+        return
+    if isinstance(limit, str):
+        fits = _SIZE.fullmatch(limit.strip().lower()) is not None
+    else:
+        number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+        fits = number and 0 <= limit < math.inf
+    if not fits:
+        raise UsageError(
+            f"memory_limit={limit!r} is no size; it can be text such as '4 GiB', a number of "
+            "bytes, a share of the memory between 0 and 1, 'auto', or None for no limit"
+        )
 
 
 def _refuse_beside(name: str, others: Mapping[str, Any]) -> None:

@@ -83,7 +83,7 @@ def validate_delays(delays: DelaySpec, retries: int) -> tuple[float, ...]:
     UsageError
         For a delay that is negative, NaN, infinite or no number, or an empty sequence.
     """
-    given = delays(retries) if callable(delays) else delays
+    given = _called(delays, retries) if callable(delays) else delays
     entries = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     if not entries:
         raise UsageError(
@@ -95,3 +95,14 @@ def validate_delays(delays: DelaySpec, retries: int) -> tuple[float, ...]:
         if math.isnan(entry) or math.isinf(entry) or entry < 0:
             raise UsageError(f"retry_delay_seconds={entry!r} must be 0 or a positive finite number")
     return tuple(float(entry) for entry in entries)
+
+
+def _called(delays: Callable[[int], Sequence[float]], retries: int) -> Sequence[float]:
+    try:
+        return delays(retries)
+    except Exception as error:
+        raise UsageError(
+            f"retry_delay_seconds={delays!r} raised {type(error).__name__} when it was called with "
+            f"{retries}, the number of retries: {error}; it takes that and returns a list of "
+            "seconds"
+        ) from error

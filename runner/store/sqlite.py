@@ -193,7 +193,10 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
     if (application, version, tables) == (0, 0, 0):
         return 0
     if application != _APPLICATION_ID:
-        raise StoreError(f"{str(path)!r} is a SQLite database, but not a run store of daskflow")
+        raise StoreError(
+            f"{str(path)!r} is a SQLite database, but not a run store of daskflow; name another "
+            "file in DASKFLOW_STORE__URL"
+        )
     newest = load_migrations("sqlite")[-1].version
     if version > newest:
         raise StoreVersionError(
@@ -262,4 +265,20 @@ def _file_id(path: Path) -> tuple[int, int] | None:
 def _in_words(error: BaseException, path: Path) -> StoreError:
     if isinstance(error, StoreError):
         return error
-    return StoreError(f"the run store {str(path)!r} could not answer: {error}")
+    return StoreError(
+        f"the run store {str(path)!r} could not answer: {error}{_advice(error, path)}"
+    )
+
+
+def _advice(error: BaseException, path: Path) -> str:
+    """What to do about it, where that is known."""
+    other = "name another store in DASKFLOW_STORE__URL"
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if path.is_dir():
+        return f"; it is a folder: {other}"
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return f"; move the file away, so that an empty one takes its place, or {other}"
+    refused = code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+    if refused or isinstance(error, PermissionError):
+        return f"; make {str(path.parent)!r} and what is in it writable, or {other}"
+    return ""

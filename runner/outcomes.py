@@ -18,12 +18,13 @@ from daskflow.runner.cluster.protocol import BOUND_PICKLED
 from daskflow.runner.context import TASK_LOGGER, LogLine
 from daskflow.runner.core.driver import Transition
 from daskflow.runner.core.graph import Parcel, Remote, Run, Scope
-from daskflow.runner.core.states import CANCELLED, NOT_READY, SUCCESSFUL
+from daskflow.runner.core.states import CANCELLED, NOT_READY, SUCCESSFUL, TIMED_OUT
 from daskflow.runner.logs import show
 from daskflow.runner.record import FlowRecord
 
 __all__ = ["Journal", "load_value"]
 
+_WORDS = {TIMED_OUT: "timed out"}
 _SHOWN = 10  # failures of a task that get a line on the terminal; the record has them all
 _TOLD_OTHERWISE = SUCCESSFUL | {CANCELLED, NOT_READY}  # the last two name what failed
 
@@ -94,7 +95,7 @@ class Journal:
     def _failed(self, run: Run) -> None:
         """An error line for the record, with the traceback, and a short one for the terminal."""
         scope, name = run.stage.scope, run.stage.name
-        head = f"{run.state.lower()}: {run.message}"
+        head = f"{_WORDS.get(run.state, run.state.lower())}: {run.message}"
         line = LogLine(
             run.number, run.attempt, run.ended_at or 0.0, logging.ERROR, TASK_LOGGER, head
         )

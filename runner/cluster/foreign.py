@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import logging
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -63,9 +64,9 @@ def connect(target: Any, loop: IOLoop, client_kwargs: Mapping[str, Any]) -> Clie
         raise UsageError(f"client_kwargs do not fit distributed.Client: {error}") from error
     except Exception as error:
         raise ClusterError(
-            f"The Dask scheduler at {address} could not be reached ({error}); check that it runs "
-            f"(dask scheduler), that this machine reaches its host and port, and that both sides "
-            f"use TLS or neither does"
+            f"The Dask scheduler at {address} could not be reached ({_why(error)}); check that it "
+            "runs (dask scheduler), that this machine reaches its host and port, and that both "
+            "sides use TLS or neither does"
         ) from error
 
 
@@ -83,14 +84,31 @@ def _check_certificates(address: str, kwargs: Mapping[str, Any]) -> None:
     security = kwargs.get("security") or Security()  # the latter: from Dask's configuration
     if isinstance(security, dict):
         security = Security(**security)
-    if isinstance(security, Security) and not security.get_connection_args("client").get(
-        "ssl_context"
-    ):
+    if not isinstance(security, Security):
+        return
+    try:
+        context = security.get_connection_args("client").get("ssl_context")
+    except OSError as error:  # ssl.SSLError is one
+        raise UsageError(
+            f"The certificates for the scheduler at {address} cannot be read ({error}); correct "
+            f"the paths of {security!r}"
+        ) from error
+    if context is None:
         raise UsageError(
             f"The scheduler at {address} speaks TLS and there are no certificates for it; pass "
             'client_kwargs={"security": distributed.Security(tls_ca_file=…, tls_client_cert=…, '
             "tls_client_key=…)} or set them in Dask's configuration (distributed.comm.tls)"
         )
+
+
+def _why(error: BaseException) -> str:
+    """What the TLS handshake said, where it was that; Dask does not tell."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its TLS certificate was not accepted: {cause.verify_message}"
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
 
 
 def check_versions(client: Client) -> None:

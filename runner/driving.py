@@ -30,10 +30,11 @@ if TYPE_CHECKING:
     from daskflow.runner.cluster.protocol import Report
     from daskflow.runner.cluster.session import Session
 
-__all__ = ["DriverThread"]
+__all__ = ["PENDING_RUNS", "DriverThread"]
 
 _logger = logging.getLogger(__name__)
 
+PENDING_RUNS = 100_000  # of a flow run: then `submit` waits
 _LINGER_S = 0.002  # while the flow only submits, what comes within this leaves together
 _LOOK_S = 0.25  # how often Dask's view of what is in flight is looked at
 _LOOK_SOON_S = 0.02  # the same, right after a worker was lost
@@ -66,6 +67,7 @@ class DriverThread:
         self.changed = threading.Condition()
         self.broken: BaseException | None = None
         self.refused: DaskflowError | None = None  # why there is no session
+        self.when_full: Callable[[Scope], object] = self.pending  # the shell waits instead
         self._dispatch: Dispatch | None = None
         self._submitted: deque[Run] = deque()
         self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -84,7 +86,9 @@ class DriverThread:
     # -- called by other threads ---------------------------------------------------------------
 
     def submit(self, run: Run) -> None:
-        """Take over a task run; returns at once."""
+        """Take over a task run; returns at once unless very many are pending."""
+        if (scope := run.stage.scope).open + len(self._submitted) >= PENDING_RUNS:
+            self.when_full(scope)
         self._submitted.append(run)
         if not self._wake.is_set():
             self._wake.set()
@@ -100,6 +104,10 @@ class DriverThread:
         """Somebody waits: do not linger for more submissions."""
         self._urgent.set()
         self._wake.set()
+
+    def pending(self, scope: Scope) -> int:
+        """Runs of `scope` that are not final, about."""
+        return scope.open + len(self._submitted)
 
     def settled(self, scope: Scope) -> bool:
         """Whether every run of `scope` that was submitted is final."""
@@ -230,7 +238,7 @@ class DriverThread:
             for parcel in done:
                 dispatch.release(parcel.id)
             if send:
-                dispatch.send(self._sendable(send) if self._losses else send)
+                dispatch.send(self._sendable(send, dispatch) if self._losses else send)
         self.outlet.write(final, transitions)
         if final:
             with self.changed:
@@ -319,6 +327,7 @@ class DriverThread:
         self._look_at = now + (_LOOK_SOON_S if soon else _LOOK_S)
         dispatch, driver = self._dispatch, self.driver
         assert dispatch is not None
+        dispatch.rule_requests(driver, now)
         news = dispatch.look()
         if not news and not soon:
             return
@@ -335,26 +344,18 @@ class DriverThread:
             elif dispatch.silent_for(parcel.id, now) > 5.0:
                 driver.parcel_lost(parcel.id, now, each.reason, executing=(), expected=True)
 
-    def _sendable(self, parcels: list[Parcel]) -> list[Parcel]:
+    def _sendable(self, parcels: list[Parcel], dispatch: Dispatch) -> list[Parcel]:
         """Leave out parcels whose inputs were lost; their runs wait for them to be made again."""
-        from daskflow.runner.cluster.orders import is_lost  # loads Dask, which is there by now
-
         ok = []
         for parcel in parcels:
-            gone = [
-                dep
-                for run in parcel.runs
-                for dep in run.deps[: run.taken]
-                if dep.kept and is_lost(dep)
-            ]
+            gone = dispatch.lost_inputs(parcel)
             if not gone:
                 ok.append(parcel)
                 continue
             for dep in gone:
                 self.driver.value_lost(dep)
-            self.driver.parcel_lost(
-                parcel.id, time.time(), "an input was lost", executing=(), expected=True
-            )
+            text, now = "an input was lost", time.time()
+            self.driver.parcel_lost(parcel.id, now, text, executing=(), expected=True)
             self._wake.set()
         return ok
 
@@ -373,8 +374,7 @@ class DriverThread:
 
     def _drop_unstarted(self, now: float) -> None:
         self._drop_at = None
-        dispatch = self._dispatch
-        if dispatch is None:
+        if (dispatch := self._dispatch) is None:
             return
         for parcel in list(self.driver.parcels.values()):
             cancelled = all(run.stage.scope.cancelled for run in parcel.runs)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import UsageError
+from daskflow.runner import driving
 from daskflow.runner.arguments import Encoded, Literals, encode, encode_live
 from daskflow.runner.cluster.executor.channel import live_flows
 from daskflow.runner.context import FlowRunContext, current_parcel
@@ -48,6 +49,7 @@ class DriverShell:
         self.next_number = itertools.count().__next__
         self.outlet = Journal()
         self._thread = DriverThread(runner, rules, self.outlet, live=self.live)
+        self._thread.when_full = self._wait_for_room
         self.submit = self._thread.submit
         self.cancel = self._thread.cancel
         self.close = self._thread.close
@@ -106,6 +108,12 @@ class DriverShell:
         """Block until no run of `scope` is open any more."""
         deadline = None if timeout is None else time.monotonic() + timeout
         return self._wait(lambda: self._thread.settled(scope), deadline)
+
+    def _wait_for_room(self, scope: Scope) -> None:
+        thread = self._thread
+        if not thread.is_current():  # a done callback, which must not wait
+            room = 0.9 * driving.PENDING_RUNS  # some below, not to wait again at once
+            self._wait(lambda: thread.pending(scope) < room, None)
 
     def _wait(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         thread = self._thread

@@ -33,6 +33,7 @@ from daskflow.runner.cluster.protocol import (
     Report,
     Told,
 )
+from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Run
@@ -109,6 +110,7 @@ class Dispatch:
         self.client = session.client
         self.topic = session.topic
         self._orders = OrderMaker(session)
+        self._requests = Requests(session.client)
         self._token = uuid.uuid4().hex[:8]
         self._futures: dict[int, Any] = {}
         self._workers: dict[int, str] = {}  # where a parcel was last heard of
@@ -132,7 +134,8 @@ class Dispatch:
         self.client.subscribe_topic("all", worker_event)
 
     def slots(self) -> int:
-        """Threads on the cluster now."""
+        """Threads on the cluster now; asked for when workers come and go."""
+        self._requests.workers_changed()
         return sum(self.session.nthreads().values())
 
     # -- out -----------------------------------------------------------------------------------
@@ -141,12 +144,24 @@ class Dispatch:
         """Send parcels; those that may share a call of the client do."""
         groups: dict[tuple[LaneKey, bool], list[tuple[Parcel, Order, list[Any]]]] = {}
         for parcel in parcels:
+            key = parcel.lane.key
+            if (key.resources or key.workers) and not self._requests.can_be_met(parcel):
+                continue  # `rule_requests` says what becomes of it
             inputs: list[Any] = []
             order = self._orders.order(parcel, inputs)
             group = groups.setdefault((parcel.lane.key, bool(inputs)), [])
             group.append((parcel, order, inputs))
-        for (key, has_inputs), group in groups.items():
-            self._send_group(key, has_inputs, group)
+        for (lane, has_inputs), group in groups.items():
+            self._send_group(lane, has_inputs, group)
+
+    def rule_requests(self, driver: Driver, now: float) -> None:
+        """Tell the driver of parcels that a worker can run now, and of those that none can."""
+        ruling = self._requests.look(driver.parcels, now)
+        for parcel_id in ruling.again:
+            reason = "a worker came that can run it"
+            driver.parcel_lost(parcel_id, now, reason, executing=(), expected=True)
+        for key, error in ruling.refused:
+            driver.refuse_lane(key, error, now)
 
     def _send_group(
         self, lane: LaneKey, has_inputs: bool, group: list[tuple[Parcel, Order, list[Any]]]
@@ -157,8 +172,8 @@ class Dispatch:
             options["priority"] = lane.priority
         if lane.resources:
             options["resources"] = dict(lane.resources)
-        if lane.workers:
-            options["workers"] = list(lane.workers)
+        if lane.workers:  # Dask takes names that it does not know for hosts: addresses are sure
+            options["workers"] = self._requests.able(lane)
         with dask.annotate(**{LOSS_ANNOTATION: 0}):
             if self.session.in_process:
                 for parcel, order, _ in group:
@@ -239,6 +254,7 @@ class Dispatch:
         self._futures.pop(parcel_id, None)
         self._workers.pop(parcel_id, None)
         self._heard_at.pop(parcel_id, None)
+        self._requests.release(parcel_id)
         if self.session.in_process:
             live_orders.pop((self.topic, parcel_id), None)
 
@@ -284,6 +300,11 @@ class Dispatch:
         if any(entry.number is None for entry in entries):
             executing.update(parcel.open)
         driver.parcel_lost(parcel.id, now, news.reason, executing=executing)
+
+    def lost_inputs(self, parcel: Parcel) -> list[Run]:
+        """Inputs of a parcel whose values lived on workers that are gone."""
+        deps = [dep for run in parcel.runs for dep in run.deps[: run.taken]]
+        return [dep for dep in deps if dep.kept and is_lost(dep)]
 
     def lost_values(self) -> list[Run]:
         """Runs whose results lived on workers that are gone."""

@@ -17,7 +17,7 @@ from daskflow.errors import TaskCrashed
 from daskflow.runner.core.attempts import Attempts
 from daskflow.runner.core.decisions import Decisions, Transition, describe
 from daskflow.runner.core.endings import Endings
-from daskflow.runner.core.graph import Outcome, Run, Scope, Stage
+from daskflow.runner.core.graph import LaneKey, Outcome, Run, Scope, Stage
 from daskflow.runner.core.lanes import Lanes
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import CRASHED, FINAL
@@ -233,6 +233,15 @@ class Driver:
             self._refuse(run, now)
         for run in self._lanes.drain():
             self._refuse(run, now)
+
+    def refuse_lane(self, key: LaneKey, error: BaseException, now: float) -> None:
+        """No worker can run what travels in this lane: its runs crash with `error`."""
+        text = str(error)
+        for parcel in [each for each in self.parcels.values() if each.lane.key == key]:
+            for run in self._roots(self._close(parcel.id)):
+                self._crash(run, now, error, text)
+        for run in self._lanes.take_out(lambda queued: queued.stage.lane_key == key):
+            self._crash(run, now, error, text)
 
     def _refuse(self, run: Run, at: float) -> None:
         assert self.refusal is not None

@@ -10,9 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from daskflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from daskflow.runner.deadlines import Deadline
 
 __all__ = [
     "FLOW_LOGGER",
@@ -106,6 +109,8 @@ class FlowRunContext(Protocol):
     def parameters(self) -> Mapping[str, Any]: ...
     @property
     def log_prints(self) -> bool: ...
+    @property
+    def deadline(self) -> Deadline | None: ...
     def log(self, line: LogLine) -> None: ...
 
 

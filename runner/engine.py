@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import inspect
 import logging
 import os
@@ -20,6 +21,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from daskflow.config import get_settings
 from daskflow.errors import UsageError
 from daskflow.runner import progress
+from daskflow.runner.alarms import call_within
+from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after
 from daskflow.runner.cluster.providers import SyncTaskRunner, resolve_task_runner
 from daskflow.runner.context import (
     FLOW_LOGGER,
@@ -31,10 +34,6 @@ from daskflow.runner.context import (
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import (
     AWAITING_RETRY,
-    CACHED,
-    CANCELLED,
-    COMPLETED,
-    CRASHED,
     FAILED,
     FINAL,
     PENDING,
@@ -42,8 +41,9 @@ from daskflow.runner.core.states import (
     RUNNING,
     TIMED_OUT,
 )
+from daskflow.runner.deadlines import Deadline
 from daskflow.runner.environment import environment_json
-from daskflow.runner.hooks import FlowRunInfo, call_hooks
+from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
 from daskflow.runner.inline import InlineShell
 from daskflow.runner.logs import run_logging, show
 from daskflow.runner.record import FlowRecord, RecordWriter, as_json
@@ -63,16 +63,6 @@ __all__ = ["FlowRun", "run_flow", "run_flow_async"]
 R = TypeVar("R")
 
 _logger = logging.getLogger(FLOW_LOGGER)
-
-_HOOK_OF = {
-    RUNNING: "on_running",
-    COMPLETED: "on_completion",
-    CACHED: "on_completion",
-    FAILED: "on_failure",
-    TIMED_OUT: "on_failure",
-    CRASHED: "on_crashed",
-    CANCELLED: "on_cancellation",
-}
 
 
 class FlowRun:
@@ -94,6 +84,7 @@ class FlowRun:
         caller = current_task_run.get()
         self._parent_number = caller.number if caller else None
         self.attempt = 1
+        self.deadline: Deadline | None = None
         flow_run_id = uuid.uuid4().hex
         self.info = FlowInfo(
             flow_run_id,
@@ -123,7 +114,8 @@ class FlowRun:
         self.record = FlowRecord(flow_run_id, writer)
         self.record.name, self.record.home = self.info.name, self.shell
         runs = TaskRuns(self.info, self.log_prints, settings, self.record, self.shell, flow.retries)
-        self.submit, self.call, self.constant = runs.submit, runs.call, runs.constant
+        self.submit: Callable[..., Any] = runs.submit
+        self.call, self.constant = runs.call, runs.constant
         self.map_leftovers = runs.map_leftovers
         self._runs = runs
         self._scope = runs.submitted
@@ -174,6 +166,33 @@ class FlowRun:
         self._change(RUNNING, None)
         _logger.debug("Flow run %s of %s started", self.info.name, self.info.flow_name)
 
+    def start_clock(self) -> None:
+        """An attempt begins: `timeout_seconds` count from now."""
+        limit_s = self.flow.timeout_s
+        self.deadline = around = self.parent.deadline if self.parent else None
+        if limit_s is not None:
+            own = Deadline(limit_s, self)
+            self.deadline = own if around is None or own.due < around.due else around
+        if self.deadline is not None:
+            self.submit = self._submit_in_time
+
+    def call_body(self) -> Any:
+        """What the flow function returns, in time."""
+        call = functools.partial(self.flow.fn, *self.bound.args, **self.bound.kwargs)
+        limit_s = self.flow.timeout_s
+        return call() if limit_s is None else call_within(limit_s, self, call)
+
+    async def await_body(self) -> Any:
+        """What the async flow function returns, in time."""
+        call = functools.partial(self.flow.fn, *self.bound.args, **self.bound.kwargs)
+        limit_s = self.flow.timeout_s
+        return await (call() if limit_s is None else cancelled_after(limit_s, self, call))
+
+    def _submit_in_time(self, *given: Any) -> Any:
+        if self.deadline is not None:
+            self.deadline.left()
+        return self._runs.submit(*given)
+
     def end(self, value: Any, error: BaseException | None) -> State | float:
         """Wait for what is still open, and conclude unless there is another attempt.
 
@@ -190,7 +209,10 @@ class FlowRun:
             The final state, or the seconds before the function runs `again`.
         """
         try:
-            state = self._settle(value, error)
+            try:
+                state = self._settle(value, error)
+            except RanOut as late:  # while waiting for what the function left open
+                state = self._settle(None, late)
         except BaseException as late:  # Ctrl-C while waiting, or the driver broke
             state = raised_state(late)
         if state.name in (FAILED, TIMED_OUT) and self.attempt <= self.flow.retries:
@@ -205,6 +227,7 @@ class FlowRun:
         self.attempt += 1
         runs = self._runs
         runs.again()
+        self.map_leftovers = runs.map_leftovers
         self._scope, self.scopes = runs.submitted, (runs.submitted, runs.called)
         self.shell.outlet.open(self._scope)
         self._change(RETRYING, None)
@@ -228,7 +251,7 @@ class FlowRun:
 
     def tell(self, state: State) -> None:
         """Call the hooks of the flow for this state."""
-        hooks = self.flow.options.get(_HOOK_OF.get(state.name, ""))
+        hooks = self.flow.options.get(HOOK_AT.get(state.name, ""))
         if hooks is not None:
             info = self.info
             run = FlowRunInfo(
@@ -245,8 +268,11 @@ class FlowRun:
                 return raised_state(over)
             failed = [run for each in self.scopes for run in each.failed]
             return returned_state(value, failed, self.info.id)
+        self.deadline = None
         shell.cancel(scope)
         patience = None
+        if isinstance(error, RanOut):
+            patience = 0.0  # time is over for task runs, too
         if isinstance(error, KeyboardInterrupt):
             patience = self.flow.cancel_grace_seconds
             if scope.open:
@@ -255,6 +281,11 @@ class FlowRun:
                     patience,
                 )
         shell.wait_until_settled(scope, patience)
+        if isinstance(error, RanOut) and error.owner is self:
+            text = f"flow run {self.info.name} took longer than timeout_seconds={error.limit_s:g}"
+            timeout = TimeoutError(text)
+            timeout.__cause__ = error.__cause__
+            return State(TIMED_OUT, text, error=timeout)
         return raised_state(error)
 
     def _change(self, state: str, message: str | None) -> None:
@@ -315,7 +346,8 @@ def run_flow(flow: Flow[Any, Any], bound: inspect.BoundArguments) -> State:
             try:
                 if run.attempt == 1:
                     run.tell(State(RUNNING))
-                value = flow.fn(*bound.args, **bound.kwargs)
+                run.start_clock()
+                value = run.call_body()
             except BaseException as raised:
                 error = raised
             ended = run.end(value, error)
@@ -345,8 +377,8 @@ async def run_flow_async(flow: Flow[Any, Any], bound: inspect.BoundArguments) ->
             try:
                 if run.attempt == 1 and flow.options["on_running"] is not None:
                     await elsewhere(run.tell, State(RUNNING))
-                called: Awaitable[Any] = flow.fn(*bound.args, **bound.kwargs)
-                value = await called
+                run.start_clock()
+                value = await run.await_body()
             except BaseException as raised:
                 error = raised
             ended = await elsewhere(run.end, value, error)

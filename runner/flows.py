@@ -23,6 +23,7 @@ from daskflow.runner.options import (
     check_seconds,
     check_switch,
     check_template,
+    check_timeout,
     fill_template,
 )
 
@@ -38,6 +39,7 @@ _OPTIONS: dict[str, Any] = {
     "flow_run_name": None,
     "retries": 0,
     "retry_delay_seconds": 0.0,
+    "timeout_seconds": None,
     "validate_parameters": True,
     "task_runner": None,
     "log_prints": None,
@@ -80,6 +82,7 @@ class Flow(FlowHooks, Generic[P, R]):
         )
         self.retries = check_count("retries", chosen["retries"])
         self.retry_delay_s = check_seconds("retry_delay_seconds", chosen["retry_delay_seconds"])
+        self.timeout_s = check_timeout("timeout_seconds", chosen["timeout_seconds"])
         gather_hooks(self.options, FLOW_HOOKS)
         check_template("flow_run_name", chosen["flow_run_name"])
         self.is_async = is_async(plain)
@@ -203,6 +206,8 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         are not run again.
     retry_delay_seconds : float, default 0
         Seconds before each of them.
+    timeout_seconds : float, optional
+        How long an attempt may take, with its task runs.
     validate_parameters : bool, default True
         Validate and coerce parameters from their annotations.
     task_runner : optional

@@ -20,10 +20,12 @@ from typing import Any, NamedTuple, TypeVar
 
 from daskflow.errors import UsageError
 from daskflow.runner.context import FLOW_LOGGER
+from daskflow.runner.core import states
 from daskflow.runner.state import State
 
 __all__ = [
     "FLOW_HOOKS",
+    "HOOK_AT",
     "TASK_HOOKS",
     "AttemptInfo",
     "FlowHooks",
@@ -37,6 +39,16 @@ __all__ = [
 
 TASK_HOOKS = ("on_running", "on_completion", "on_failure", "on_crashed", "on_retry")
 FLOW_HOOKS = ("on_running", "on_completion", "on_failure", "on_crashed", "on_cancellation")
+
+HOOK_AT = {
+    states.RUNNING: "on_running",
+    states.COMPLETED: "on_completion",
+    states.CACHED: "on_completion",
+    states.FAILED: "on_failure",
+    states.TIMED_OUT: "on_failure",
+    states.CRASHED: "on_crashed",
+    states.CANCELLED: "on_cancellation",
+}
 
 H = TypeVar("H", bound=Callable[..., Any])
 

@@ -38,7 +38,6 @@ _LATER = frozenset(
         "refresh_cache",
         "result_storage",
         "timeout_mode",
-        "timeout_seconds",
     }
 )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from daskflow.errors import FlowFailed
 from daskflow.runner.cluster.executor.structure import replace_inside
+from daskflow.runner.cluster.executor.timeouts import RanOut
 from daskflow.runner.core.driver import describe
 from daskflow.runner.core.graph import Run
 from daskflow.runner.core.states import CANCELLED, COMPLETED, CRASHED, FAILED, TIMED_OUT
@@ -30,6 +31,8 @@ def raised_state(error: BaseException) -> State:
         return State(CANCELLED, "interrupted", error=error)
     if isinstance(error, asyncio.CancelledError):
         return State(CANCELLED, "cancelled from outside", error=error)
+    if isinstance(error, RanOut):
+        return State(CANCELLED, "the flow run around it ran out of time", error=error)
     name = FAILED if isinstance(error, Exception) else CRASHED
     return State(name, describe(error), error=error)
 

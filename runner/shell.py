@@ -15,7 +15,12 @@ from daskflow.errors import UsageError
 from daskflow.runner import driving
 from daskflow.runner.arguments import Encoded, Literals, encode, encode_live
 from daskflow.runner.cluster.executor.channel import live_flows
-from daskflow.runner.context import FlowRunContext, current_parcel
+from daskflow.runner.context import (
+    FlowRunContext,
+    current_flow_run,
+    current_parcel,
+    current_task_run,
+)
 from daskflow.runner.core.graph import Remote, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
@@ -142,6 +147,7 @@ class DriverShell:
     def _wait_here(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         thread = self._thread
         thread.hurry()
+        flow_run = current_flow_run.get() if current_task_run.get() is None else None
         with thread.changed:
             while not condition():
                 if thread.broken is not None:
@@ -150,7 +156,10 @@ class DriverShell:
                 if left is not None and left <= 0:
                     return False
                 # bounded, so that a KeyboardInterrupt is never held up for long
-                thread.changed.wait(1.0 if left is None else min(left, 1.0))
+                patience = 1.0 if left is None else min(left, 1.0)
+                if flow_run is not None and flow_run.deadline is not None:
+                    patience = min(patience, flow_run.deadline.left())
+                thread.changed.wait(patience)
         return True
 
     def value_of(self, run: Run, timeout: float | None) -> Any:

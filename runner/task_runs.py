@@ -221,6 +221,7 @@ class TaskRuns:
         """The flow function is about to run again: new runs, for those that did not succeed."""
         assert self._reuse is not None
         self._reuse.again()
+        self.map_leftovers = MapLeftovers()
         self.submitted = Scope(self._info.id, self._record)
         self.called = Scope(self._info.id, self._record)
         for use in [*self._uses.values(), *self._tagged.values()]:

@@ -134,9 +134,9 @@ class Dispatch:
         self.client.subscribe_topic("all", worker_event)
 
     def slots(self) -> int:
-        """Threads on the cluster now; asked for when workers come and go."""
+        """Threads on the cluster now, when workers come and go; one at least, or none would come."""
         self._requests.workers_changed()
-        return sum(self.session.nthreads().values())
+        return max(1, sum(self.session.nthreads().values()))
 
     # -- out -----------------------------------------------------------------------------------
 

@@ -17,9 +17,11 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-__all__ = ["LOSS_ANNOTATION", "LossBudget", "forget_client"]
+__all__ = ["LOSS_ANNOTATION", "LossBudget", "forget_client", "forget_topics"]
 
 LOSS_ANNOTATION = "daskflow_lost"
+_TOPIC = "daskflow-"  # with the id of the client; see `Session.topic`
+_LATE_S = 2.0
 
 
 class LossBudget(SchedulerPlugin):
@@ -62,3 +64,14 @@ def forget_client(dask_scheduler: Scheduler, client: str, topic: str) -> None:
     topics.pop(topic, None)
     for other in topics.values():
         other.subscribers.discard(client)
+    # a report that was under way opens the topic again
+    dask_scheduler.loop.call_later(_LATE_S, forget_topics, dask_scheduler)
+
+
+def forget_topics(dask_scheduler: Scheduler) -> None:
+    """Drop the topics of clients that are gone."""
+    topics = dask_scheduler._broker._topics
+    for topic in list(topics):
+        owner = topic.removeprefix(_TOPIC)
+        if owner != topic and owner not in dask_scheduler.clients:
+            del topics[topic]

@@ -143,7 +143,7 @@ class DaskTaskRunner:
                     f"cluster={cluster!r} is no Dask cluster or client: it has no "
                     "scheduler_address; a class goes into cluster_class="
                 )
-            _refuse_asynchronous("cluster", cluster)
+            _refuse_asynchronous(cluster)
             _refuse_beside("cluster", {name: given[name] for name in given if name != "cluster"})
         if cluster_class is not None and not isinstance(cluster_class, str):
             if not callable(cluster_class):
@@ -177,6 +177,8 @@ class DaskTaskRunner:
     @property
     def in_process(self) -> bool:
         """Whether tasks run in this process, so that nothing has to be pickled."""
+        if self.address is not None or self.cluster is not None:
+            return (self.address or _address_of(self.cluster)).startswith("inproc://")
         local = self._local()
         return local is not None and local.in_process
 
@@ -278,7 +280,6 @@ def resolve_task_runner(value: Any) -> TaskRunner:
     ):
         return value()
     if is_cluster(value) or is_client(value):
-        _refuse_asynchronous("task_runner", value)
         return DaskTaskRunner(cluster=value)
     raise UsageError(f"task_runner={value!r} is not possible; it can be {_ALLOWED}")
 
@@ -288,6 +289,10 @@ def is_cluster(value: object) -> bool:
     return not isinstance(value, type) and isinstance(
         getattr(value, "scheduler_address", None), str
     )
+
+
+def _address_of(cluster: Any) -> str:
+    return str(cluster.scheduler.address if is_client(cluster) else cluster.scheduler_address)
 
 
 def is_client(value: object) -> bool:
@@ -379,12 +384,11 @@ def _refuse_beside(name: str, others: Mapping[str, Any]) -> None:
         )
 
 
-def _refuse_asynchronous(name: str, value: Any) -> None:
-    if getattr(value, "_asynchronous", False):
+def _refuse_asynchronous(value: Any) -> None:
+    if getattr(value, "asynchronous", False) is True:
         raise UsageError(
-            f"{name}= is an asynchronous {type(value).__name__}, which answers on its own event "
-            "loop only; give the address of its scheduler instead (cluster.scheduler_address, "
-            "client.scheduler.address), or make it without asynchronous=True"
+            f"An asynchronous {type(value).__name__} answers on its own event loop only; give the "
+            "address of its scheduler instead, or make it without asynchronous=True"
         )
 
 

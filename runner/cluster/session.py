@@ -149,7 +149,7 @@ def open_session(runner: TaskRunner) -> Session:
 def _open_dask(session: Session, runner: DaskTaskRunner) -> None:
     if runner.address is not None or runner.cluster is not None:
         _connect(session, runner.address or runner.cluster, runner)
-        _introduce(session)
+        _introduce(session, runner)
     elif local := runner.as_local():
         _open_local(session, local, runner)
     else:
@@ -158,10 +158,10 @@ def _open_dask(session: Session, runner: DaskTaskRunner) -> None:
         session.at_close(lambda: close_cluster(cluster))
         adapt(cluster, runner.adapt_kwargs)
         _connect(session, cluster, runner)
-        _introduce(session)
+        _introduce(session, runner)
 
 
-def _introduce(session: Session) -> None:
+def _introduce(session: Session, runner: DaskTaskRunner) -> None:
     """Make sure that a cluster which somebody else configured can run what we send it."""
     client = session.client
     foreign.check_versions(client)
@@ -169,7 +169,7 @@ def _introduce(session: Session) -> None:
     session.at_close(lambda: foreign.leave(client, session.topic, registered=registered))
     session.loss_budget = registered
     address = foreign.address_of(client)
-    session.in_process = address.startswith("inproc://")
+    session.in_process = runner.in_process  # what the arguments of tasks are made for already
     session.description = f"{address}, {_count(len(session.nthreads()), 'worker')}"
 
 

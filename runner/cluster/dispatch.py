@@ -134,7 +134,7 @@ class Dispatch:
         self.client.subscribe_topic("all", worker_event)
 
     def slots(self) -> int:
-        """Threads on the cluster now, when workers come and go; one at least, or none would come."""
+        """Threads there now, when workers come and go; at least one, or none will come."""
         self._requests.workers_changed()
         return max(1, sum(self.session.nthreads().values()))
 

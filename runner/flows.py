@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import os
@@ -129,7 +130,8 @@ class Flow(FlowHooks, Generic[P, R]):
         Parameters
         ----------
         *args, **kwargs
-            For the function.  ``return_state=True`` returns the final `State` instead, and raises
+            For the function; futures, at any depth, are waited for and replaced by their results.
+            ``return_state=True`` returns the final `State` instead, and raises
             nothing that the flow ended with.
 
         Raises
@@ -143,24 +145,29 @@ class Flow(FlowHooks, Generic[P, R]):
         """
         return_state = bool(kwargs.pop("return_state", False))
         from daskflow.runner.engine import run_flow, run_flow_async  # only when something runs
-        from daskflow.runner.parameters import bind_parameters
+        from daskflow.runner.parameters import bind_parameters, holds_futures
 
-        bound = bind_parameters(
-            self.fn,
-            self.signature,
-            args,
-            kwargs,
-            flow_name=self.name,
-            validate=self.options["validate_parameters"],
-        )
+        def bind() -> inspect.BoundArguments:
+            return bind_parameters(
+                self.fn,
+                self.signature,
+                args,
+                kwargs,
+                flow_name=self.name,
+                validate=self.options["validate_parameters"],
+            )
+
         if self.is_async:
+            early = None if holds_futures((args, kwargs)) else bind()
 
             async def run() -> Any:
+                # waiting for the results of futures must not hold up the event loop
+                bound = await asyncio.to_thread(bind) if early is None else early
                 state = await run_flow_async(self, bound)
                 return state if return_state else state.result()
 
             return run()  # type: ignore[return-value]
-        state = run_flow(self, bound)
+        state = run_flow(self, bind())
         return state if return_state else state.result()  # type: ignore[return-value]
 
     def with_options(self, **options: Any) -> Flow[P, R]:

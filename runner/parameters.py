@@ -8,8 +8,27 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from daskflow.errors import ParameterError
+from daskflow.runner.cluster.executor.structure import replace_inside
+from daskflow.runner.futures import TaskFuture
 
-__all__ = ["bind_parameters"]
+__all__ = ["bind_parameters", "holds_futures"]
+
+
+def holds_futures(value: Any) -> bool:
+    """Whether there is a future somewhere inside `value`."""
+    found = []
+
+    def look(item: Any) -> Any:
+        if isinstance(item, TaskFuture):
+            found.append(item)
+        return item
+
+    replace_inside(value, look)
+    return bool(found)
+
+
+def _result(item: Any) -> Any:
+    return item.result() if isinstance(item, TaskFuture) else item
 
 
 def bind_parameters(
@@ -42,6 +61,8 @@ def bind_parameters(
         When the call does not fit the signature, or values do not fit their annotations; names
         all of them.
     """
+    if holds_futures((args, kwargs)):
+        args, kwargs = replace_inside((args, dict(kwargs)), _result)
     try:
         bound = signature.bind(*args, **kwargs)
     except TypeError as error:

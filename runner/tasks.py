@@ -312,7 +312,8 @@ def _flow_run(call: str) -> FlowRun | NestedHost:
             return NestedHost(context, parcel)
         raise UsageError(
             f"{call} was called outside of a flow; call it in a function under @flow, or run the "
-            "task here by calling it directly"
+            "task here by calling it directly (a thread that a flow starts is inside of it with "
+            "contextvars.copy_context().run as its target)"
         )
     return flow_run  # type: ignore[return-value]
 

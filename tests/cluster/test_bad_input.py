@@ -179,28 +179,44 @@ def test_a_future_of_another_flow_run_is_refused_with_both_names(where, call):
 
 
 def test_a_future_of_the_parent_is_an_input_in_a_subflow_that_shares_its_cluster(where):
-    @flow
-    def below(future):
-        return one.submit(future).result()
-
     @flow(task_runner=where)
     def above():
-        return below(one.submit(7))
+        future = one.submit(7)
+
+        @flow
+        def below():
+            return one.submit(future).result()
+
+        return below()
 
     assert above() == 7
 
 
 def test_a_future_of_the_parent_is_refused_in_a_subflow_with_a_cluster_of_its_own():
-    @flow(task_runner="sync", flow_run_name="lower")
-    def below(future):
-        return one.submit(future).result()
-
     @flow(task_runner="threads", flow_run_name="upper")
     def above():
-        return below(one.submit(7))
+        future = one.submit(7)
+
+        @flow(task_runner="sync", flow_run_name="lower")
+        def below():
+            return one.submit(future).result()
+
+        return below()
 
     with pytest.raises(UsageError, match=r"future of flow run upper .* runs in flow run lower "):
         above()
+
+
+def test_a_future_of_the_parent_is_a_result_when_it_is_a_parameter():
+    @flow(task_runner="sync")
+    def below(number):
+        return one.submit(number).result()
+
+    @flow(task_runner="threads")
+    def above():
+        return below(one.submit(7))
+
+    assert above() == 7
 
 
 @REMOTE

@@ -127,8 +127,8 @@ def _add_hook(options: dict[str, Any], name: str, hook: H) -> H:
     return hook
 
 
-class TaskHooks:
-    """Decorators that add a hook to a task, such as ``@my_task.on_failure``."""
+class _Hooks:
+    """Decorators that tasks and flows have in common."""
 
     options: dict[str, Any]
 
@@ -147,32 +147,18 @@ class TaskHooks:
     def on_crashed(self, hook: H) -> H:
         """Its process was lost."""
         return _add_hook(self.options, "on_crashed", hook)
+
+
+class TaskHooks(_Hooks):
+    """Decorators that add a hook to a task, such as ``@my_task.on_failure``."""
 
     def on_retry(self, hook: H) -> H:
         """An attempt ended badly, and another one will follow."""
         return _add_hook(self.options, "on_retry", hook)
 
 
-class FlowHooks:
+class FlowHooks(_Hooks):
     """Decorators that add a hook to a flow, such as ``@my_flow.on_failure``."""
-
-    options: dict[str, Any]
-
-    def on_running(self, hook: H) -> H:
-        """It has started; for a run that is over soon this comes with its end."""
-        return _add_hook(self.options, "on_running", hook)
-
-    def on_completion(self, hook: H) -> H:
-        """It succeeded."""
-        return _add_hook(self.options, "on_completion", hook)
-
-    def on_failure(self, hook: H) -> H:
-        """Its code raised, or it ran out of time."""
-        return _add_hook(self.options, "on_failure", hook)
-
-    def on_crashed(self, hook: H) -> H:
-        """Its process was lost."""
-        return _add_hook(self.options, "on_crashed", hook)
 
     def on_cancellation(self, hook: H) -> H:
         """It was interrupted or cancelled."""

@@ -293,7 +293,6 @@ def _attributes(value: Any) -> dict[str, Any]:
     return found
 
 
-@functools.lru_cache(1024)
 def _cached_properties(kind: Any) -> frozenset[str]:
     return frozenset(
         name

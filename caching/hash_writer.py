@@ -2,8 +2,8 @@
 
 Every value is written as one self-delimiting item: an exact atom as `marshal` writes it, anything
 else as a tag (first byte 0xFF, which marshal never uses) and what its handler writes.  Cycles and
-shared parts are dealt with in `ContentWriter.nest`.  Handlers live in the `hash_*` modules and are found
-by exact type; the module of a foreign library is imported when its first value turns up.
+shared parts are dealt with in `ContentWriter.nest`.  Handlers live in the `hash_*` modules and are
+found by exact type; the module of a library is imported when its first value turns up.
 """
 
 from __future__ import annotations

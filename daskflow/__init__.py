@@ -9,6 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from daskflow.caching.policy import DEFAULT as DEFAULT
+    from daskflow.caching.policy import FLOW_PARAMETERS as FLOW_PARAMETERS
+    from daskflow.caching.policy import INPUTS as INPUTS
+    from daskflow.caching.policy import NO_CACHE as NO_CACHE
+    from daskflow.caching.policy import RUN_ID as RUN_ID
+    from daskflow.caching.policy import TASK_SOURCE as TASK_SOURCE
+    from daskflow.caching.policy import CachePolicy as CachePolicy
     from daskflow.errors import DaskflowError as DaskflowError
     from daskflow.runner import runtime as runtime
     from daskflow.runner.client import get_client as get_client
@@ -30,6 +37,13 @@ if TYPE_CHECKING:
     from daskflow.runner.tasks import task as task
 
 _HOMES = {
+    "CachePolicy": "daskflow.caching.policy",
+    "DEFAULT": "daskflow.caching.policy",
+    "FLOW_PARAMETERS": "daskflow.caching.policy",
+    "INPUTS": "daskflow.caching.policy",
+    "NO_CACHE": "daskflow.caching.policy",
+    "RUN_ID": "daskflow.caching.policy",
+    "TASK_SOURCE": "daskflow.caching.policy",
     "DaskTaskRunner": "daskflow.runner.cluster.providers",
     "DaskflowError": "daskflow.errors",
     "Flow": "daskflow.runner.flows",
@@ -52,6 +66,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "DEFAULT",
+    "FLOW_PARAMETERS",
+    "INPUTS",
+    "NO_CACHE",
+    "RUN_ID",
+    "TASK_SOURCE",
+    "CachePolicy",
     "DaskTaskRunner",
     "DaskflowError",
     "Flow",

@@ -12,6 +12,13 @@ import daskflow
 
 # Prefect's words where it has one; taking one away breaks somebody's flow.
 PROMISED = {
+    "CachePolicy",
+    "DEFAULT",
+    "FLOW_PARAMETERS",
+    "INPUTS",
+    "NO_CACHE",
+    "RUN_ID",
+    "TASK_SOURCE",
     "DaskTaskRunner",
     "DaskflowError",
     "Flow",

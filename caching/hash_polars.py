@@ -1,0 +1,62 @@
+"""Handlers of polars values, through Arrow; lazy frames and Object columns have no content.
+
+Types are told by their names, so that nothing here needs polars before a value of it turns up.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from daskflow.caching.hash_arrow import put_column
+from daskflow.caching.hash_writer import ContentWriter, Handler, NoContent, tag
+
+__all__ = ["handler_of"]
+
+
+def handler_of(kind: type) -> Handler | None:
+    """Return the handler of a polars type or of a subclass of one, else None."""
+    return next((_HANDLERS[b.__name__] for b in kind.__mro__ if b.__name__ in _HANDLERS), None)
+
+
+def _frame(w: ContentWriter, frame: Any) -> None:
+    w.out.append(tag("polars.DataFrame"))
+    w.put(frame.shape)
+    for series in frame.get_columns():
+        try:
+            _series(w, series)
+        except NoContent as lack:
+            raise lack.within(f"[{series.name!r}]") from None
+
+
+def _series(w: ContentWriter, series: Any) -> None:
+    polars: Any = import_module("polars")
+    if series.dtype == polars.Object:
+        raise NoContent("is a polars column of Python objects")
+    w.out.append(tag("polars.Series"))
+    w.put((series.name, repr(series.dtype)))
+    column: Any = series.to_arrow(compat_level=polars.CompatLevel.oldest())
+    put_column(w, [column], column.type)
+
+
+def _dtype(w: ContentWriter, dtype: Any) -> None:
+    w.out.append(tag("polars.DataType"))
+    w.put(repr(dtype))
+
+
+def _dtype_class(w: ContentWriter, dtype: Any) -> None:
+    w.out.append(tag("polars.DataTypeClass"))
+    w.put(dtype.__qualname__)
+
+
+def _lazy(w: ContentWriter, frame: Any) -> None:
+    raise NoContent("is a polars.LazyFrame (collect it first)")
+
+
+_HANDLERS: dict[str, Handler] = {
+    "DataFrame": _frame,
+    "Series": _series,
+    "LazyFrame": _lazy,
+    "DataType": _dtype,
+    "DataTypeClass": _dtype_class,
+}

@@ -1,0 +1,135 @@
+"""Content hash: equal digests mean equal types and equal values, in every process.
+
+What counts as equal: NaN by its bits, -0.0 is not 0.0, the order of a dict does not count (that
+of an OrderedDict does), neither does the layout of an array or the chunks of a table.  Nothing is
+consumed or changed.  The stream that is hashed is described in `hash_writer`; the handlers of
+types stand in the other `hash_*` modules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from daskflow.caching.hash_objects import hooks, new_writer
+from daskflow.caching.hash_writer import ATOMS, NoContent, dumps, handlers
+from daskflow.errors import Uncacheable, UsageError
+
+__all__ = ["FORMAT", "content_digest", "register_hash"]
+
+FORMAT = 1
+_OPENING = b"daskflow content %d\0" % FORMAT
+T = TypeVar("T")
+
+# Digests of atoms seen before, under what marshal makes of them: hashing costs five times that.
+_recent: dict[bytes, str] = {}
+_MOST_RECENT, _RECENT_BYTES = 4096, 64
+
+
+def content_digest(
+    value: Any, *, algorithm: str = "sha256", name: str = "value", threads: int | None = None
+) -> str:
+    """Return the digest of a value's type and content.
+
+    Parameters
+    ----------
+    value : any
+        What to hash.  It is neither consumed nor changed.
+    algorithm : {"sha256", "blake3"}, default "sha256"
+        ``"blake3"`` needs the extra of that name.
+    name : str, default "value"
+        What error messages call the value, for example the name of the argument.
+    threads : int, optional
+        Threads that hash buffers of more than 4 MiB; one per core by default.  The digest does
+        not depend on it.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+
+    Raises
+    ------
+    Uncacheable
+        When the value, or a part of it, has no content that could be hashed (a lock, a client, a
+        generator); the message names the part, for example ``cfg.session._lock``.
+    UsageError
+        When there is no such algorithm, or its package is not installed.
+    """
+    if type(value) in ATOMS and algorithm == "sha256":
+        return _atom_digest(value)
+    return _digest(value, algorithm, name, threads)
+
+
+def _atom_digest(value: Any) -> str:
+    if type(value) in (str, bytes) and len(value) > _RECENT_BYTES:
+        return _digest(value, "sha256", "value", None)
+    written = dumps(value, 2)
+    found = _recent.get(written)
+    if found is None:
+        found = _digest(value, "sha256", "value", None)
+        if len(written) <= _RECENT_BYTES:
+            if len(_recent) >= _MOST_RECENT:
+                _recent.clear()
+            _recent[written] = found
+    return found
+
+
+def _digest(value: Any, algorithm: str, name: str, threads: int | None) -> str:
+    writer = new_writer(algorithm, threads)
+    try:
+        writer.put(value)
+        return writer.digest(_OPENING).hex()
+    except NoContent as lack:
+        raise uncacheable(lack, name) from None
+    except RecursionError:
+        raise Uncacheable(
+            f"{name} is nested too deeply to be hashed; flatten it, or leave it out of the key"
+        ) from None
+    finally:
+        writer.leaves.close()
+
+
+def uncacheable(lack: NoContent, name: str) -> Uncacheable:
+    """Return the error that says which part of the value called `name` has no content."""
+    return Uncacheable(
+        f"{name}{''.join(lack.steps)} {lack.reason}, which has no content to hash; leave it out "
+        "with `cache_policy=DEFAULT - 'name of the argument'`, or give its class a method "
+        "`__daskflow_hash__` that returns what counts"
+    )
+
+
+def register_hash(kind: type[T]) -> Callable[[Callable[[T], object]], Callable[[T], object]]:
+    """Say what counts as the content of a type (and its subclasses) that is not yours.
+
+    For your own classes a method ``__daskflow_hash__(self)`` does the same.
+
+    Parameters
+    ----------
+    kind : type
+        The type.
+
+    Returns
+    -------
+    callable
+        A decorator for a function that takes a value of the type and returns what is hashed
+        instead, for example a tuple.
+
+    Raises
+    ------
+    UsageError
+        When `kind` is no type, or what is decorated cannot be called.
+    """
+    if not isinstance(kind, type):
+        raise UsageError(f"register_hash takes a type, not {kind!r}")
+
+    def register(content: Callable[[T], object]) -> Callable[[T], object]:
+        if not callable(content):
+            raise UsageError(f"the content of {kind.__qualname__} is a function, not {content!r}")
+        hooks[kind] = content
+        # Handlers of subclasses may have been found already.
+        for known in [k for k in handlers if issubclass(k, kind)]:
+            del handlers[known]
+        return content
+
+    return register

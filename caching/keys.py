@@ -1,0 +1,270 @@
+"""Cache keys that explain themselves: a key, the parts that it was made of, and what changed.
+
+Pure: digests come in, a key comes out.  A key is `None` when nothing may be cached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from daskflow.caching.code import CodeDigest
+from daskflow.caching.policy import CachePolicy
+from daskflow.errors import UsageError
+
+__all__ = ["CacheKey", "Change", "bind_inputs", "explain", "make_key"]
+
+_FORMAT = "daskflow key 1"
+_KINDS = ("task", "custom", "input", "code", "parameter", "run")
+_WORDS = {"input": "argument", "parameter": "flow parameter", "code": "code"}
+
+
+class CacheKey(NamedTuple):
+    """A key, and what it was made of.
+
+    Attributes
+    ----------
+    key : str
+        64 hexadecimal digits.
+    parts : mapping of str to str
+        ``"input x"``, ``"code clean.py:strip"``, ``"parameter day"``, ``"run"``, ``"custom"`` and
+        ``"task"``, each with its digest or, for the last three, its text.
+    """
+
+    key: str
+    parts: Mapping[str, str]
+
+
+class Change(NamedTuple):
+    """One difference between the parts of two keys.
+
+    Attributes
+    ----------
+    kind : str
+        ``"input"``, ``"code"``, ``"parameter"``, ``"run"``, ``"custom"`` or ``"task"``.
+    name : str
+        The argument, piece of code or parameter; empty for the last three kinds.
+    how : str
+        ``"changed"``, ``"added"`` or ``"removed"``.
+    """
+
+    kind: str
+    name: str
+    how: str
+
+    def __str__(self) -> str:
+        word = _WORDS.get(self.kind, self.kind)
+        return f"{word} {self.name} {self.how}" if self.name else f"{word} {self.how}"
+
+
+def make_key(
+    task_name: str,
+    policy: CachePolicy,
+    *,
+    code: CodeDigest | None = None,
+    inputs: Mapping[str, str] | None = None,
+    flow_run_id: str | None = None,
+    flow_parameters: Mapping[str, str] | None = None,
+    custom: str | None = None,
+) -> CacheKey | None:
+    """Return the cache key of one task run, or None when its result may not be cached.
+
+    Parameters
+    ----------
+    task_name : str
+        The task's name; tasks of different names never share a result under a policy, but a
+        `custom` key is shared by whoever gives it.
+    policy : CachePolicy
+        What counts.
+    code : CodeDigest, optional
+        The task's code, for ``TASK_SOURCE``.  None: it has none that could be hashed.
+    inputs : mapping of str to str, optional
+        Digest per bound argument, for ``INPUTS``.  None: they could not be hashed.
+    flow_run_id : str, optional
+        For ``RUN_ID``.
+    flow_parameters : mapping of str to str, optional
+        Digest per parameter of the flow, for ``FLOW_PARAMETERS``.
+    custom : str, optional
+        What the task's ``cache_key_fn`` returned.  It takes the place of `policy`.  (A function
+        that returned None asked for no caching: then there is no key to make.)
+
+    Returns
+    -------
+    CacheKey or None
+        None when `policy` is ``NO_CACHE`` and there is no `custom` key, and when something that
+        the policy asks for is missing: then nothing is cached, rather than something wrong found.
+    """
+    if custom is not None:
+        return _keyed({"custom": custom}, custom)
+    components = policy.components
+    if not components:
+        return None
+    parts = {"task": task_name}
+    # One line per part; names and digests hold no line break, a task's name is written as repr.
+    text = [_FORMAT, f"task {task_name!r}"]
+    if "INPUTS" in components:
+        if inputs is None:
+            return None
+        for name in sorted(inputs):
+            if name not in policy.excluded:
+                parts[f"input {name}"] = digest = inputs[name]
+                text.append(f"input {name} {digest}")
+    if "TASK_SOURCE" in components:
+        if code is None:
+            return None
+        text.append(f"code {code.digest}")
+        parts.update(_code_parts(code))
+    if "RUN_ID" in components:
+        if flow_run_id is None:
+            return None
+        parts["run"] = flow_run_id
+        text.append(f"run {flow_run_id!r}")
+    if "FLOW_PARAMETERS" in components:
+        if flow_parameters is None:
+            return None
+        for name in sorted(flow_parameters):
+            parts[f"parameter {name}"] = digest = flow_parameters[name]
+            text.append(f"parameter {name} {digest}")
+    return CacheKey(_hex("\n".join(text)), parts)
+
+
+def _keyed(parts: dict[str, str], custom: str) -> CacheKey:
+    if not isinstance(custom, str):
+        raise UsageError(f"cache_key_fn returned {custom!r}; return a string, or None not to cache")
+    return CacheKey(_hex(f"{_FORMAT}\ncustom {custom!r}"), parts)
+
+
+def _hex(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+_prefixed: dict[str, Mapping[str, str]] = {}
+_MOST_PREFIXED = 1024
+
+
+def _code_parts(code: CodeDigest) -> Mapping[str, str]:
+    found = _prefixed.get(code.digest)
+    if found is None:
+        if len(_prefixed) >= _MOST_PREFIXED:
+            _prefixed.clear()
+        found = {f"code {name}": digest for name, digest in code.parts.items()}
+        _prefixed[code.digest] = found
+    return found
+
+
+def explain(old: Mapping[str, str], new: Mapping[str, str]) -> list[Change]:
+    """Return what differs between the parts of two keys of one task, the likeliest cause first.
+
+    Parameters
+    ----------
+    old, new : mapping of str to str
+        `CacheKey.parts` of an earlier run and of this one.
+
+    Returns
+    -------
+    list of Change
+        Empty when the parts are equal, so the keys are.
+    """
+    changes = []
+    for part in sorted({*old, *new}):
+        before, after = old.get(part), new.get(part)
+        if before != after:
+            how = "added" if before is None else "removed" if after is None else "changed"
+            kind, _, name = part.partition(" ")
+            changes.append(Change(kind, name, how))
+    return sorted(changes, key=lambda change: (_rank(change.kind), change.name))
+
+
+def _rank(kind: str) -> int:
+    return _KINDS.index(kind) if kind in _KINDS else len(_KINDS)
+
+
+# ---- arguments
+
+
+class _Plan(NamedTuple):
+    """A signature, taken apart once: what binding by hand needs for the usual kinds."""
+
+    signature: inspect.Signature
+    positional: tuple[str, ...]
+    names: frozenset[str]
+    by_name: frozenset[str]
+    defaults: Mapping[str, Any]
+    var_positional: str | None
+    var_keyword: str | None
+
+
+# id -> plan; the plan holds its signature, so the id stays its own.
+_plans: dict[int, _Plan] = {}
+_MOST_PLANS = 1024
+
+
+def bind_inputs(
+    signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the value of every argument of a call, however it was given, defaults applied.
+
+    Parameters
+    ----------
+    signature : inspect.Signature
+        The function's.
+    args, kwargs : sequence, mapping
+        The call's.
+
+    Returns
+    -------
+    dict
+        ``f(1)``, ``f(x=1)`` and a default ``x=1`` give the same.  ``*args`` is one tuple under
+        its name; each of ``**kwargs`` stands under its own name (with ``**`` before it when a
+        positional-only parameter has that name too).
+
+    Raises
+    ------
+    TypeError
+        When the call does not fit the signature.
+    """
+    plan = _plans.get(id(signature))
+    if plan is None:
+        if len(_plans) >= _MOST_PLANS:
+            _plans.clear()
+        plan = _plans[id(signature)] = _plan(signature)
+    if plan.var_positional is None and plan.var_keyword is None:
+        bound = {**plan.defaults, **dict(zip(plan.positional, args, strict=False)), **kwargs}
+        fits = (
+            len(args) <= len(plan.positional)
+            and plan.by_name.issuperset(kwargs)
+            and len(bound) == len(plan.names)
+            and (not args or not kwargs or kwargs.keys().isdisjoint(plan.positional[: len(args)]))
+        )
+        if fits:
+            return bound
+    return _bind_slowly(plan, args, kwargs)
+
+
+def _bind_slowly(plan: _Plan, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    call = plan.signature.bind(*args, **kwargs)
+    call.apply_defaults()
+    bound = dict(call.arguments)
+    if plan.var_keyword is not None:
+        for name, value in bound.pop(plan.var_keyword).items():
+            bound[f"**{name}" if name in plan.names else name] = value
+    return bound
+
+
+def _plan(signature: inspect.Signature) -> _Plan:
+    kinds = inspect.Parameter
+    parameters = signature.parameters.values()
+    plain = [p for p in parameters if p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
+    variable = {p.kind: p.name for p in parameters}
+    return _Plan(
+        signature=signature,
+        positional=tuple(p.name for p in plain if p.kind != kinds.KEYWORD_ONLY),
+        names=frozenset(p.name for p in parameters),
+        by_name=frozenset(p.name for p in plain if p.kind != kinds.POSITIONAL_ONLY),
+        defaults=MappingProxyType({p.name: p.default for p in plain if p.default is not p.empty}),
+        var_positional=variable.get(kinds.VAR_POSITIONAL),
+        var_keyword=variable.get(kinds.VAR_KEYWORD),
+    )

@@ -221,8 +221,8 @@ class ResultStore:
             found = self.lookup([entry.key]).get(entry.key)
             if found is None or found.payload is None:
                 raise ResultGone(f"the cached result {entry.key} of {entry.task!r} is gone")
-            entry = found
-        elif not self.sealer.holds(entry):
+            return read_payload(entry.codec, found.payload)
+        if not self.sealer.holds(entry):
             raise ResultGone(f"entry {entry.key} has no seal of this store")
         return read_payload(entry.codec, entry.payload)
 

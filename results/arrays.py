@@ -27,9 +27,9 @@ class NumpyCodec:
         """Wrap the array's memory as binary rows."""
         descr = dtype_to_json(value.dtype)
         order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-        flat = value.reshape(-1, order=order)  # a view when contiguous in that order
+        flat = value.ravel("F" if order == "F" else "C")  # a view when contiguous so
         meta = {"dtype": descr, "shape": list(value.shape), "order": order}
-        buffer = memoryview(np.ascontiguousarray(flat).view(np.uint8)) if flat.nbytes else b""
+        buffer = flat.view(np.uint8).data if flat.nbytes else b""
         text = f"{value.dtype} {list(value.shape)}"
         return Encoded("numpy", meta, table=parts_table([buffer]), schema=text)
 

@@ -24,7 +24,7 @@ def parts_table(parts: Iterable[bytes | memoryview | pa.Buffer]) -> pa.Table:
 
 
 def _batch(number: int, part: pa.Buffer) -> pa.RecordBatch:
-    ends = list(range(CHUNK_BYTES, part.size, CHUNK_BYTES)) + [part.size]
+    ends = [*range(CHUNK_BYTES, part.size, CHUNK_BYTES), part.size]
     offsets = pa.array([0, *ends], pa.int64())
     data = pa.LargeBinaryArray.from_buffers(
         pa.large_binary(), len(ends), [None, offsets.buffers()[1], part]

@@ -100,21 +100,20 @@ def _ordinary(kind: type, root: type = object) -> None:
     for name in ("__reduce__", "__reduce_ex__", "__getnewargs__", "__getnewargs_ex__"):
         if getattr(kind, name, None) is not getattr(root, name, None):
             raise Unencodable(f"{kind.__qualname__} defines {name}")
-    if "__getstate__" in dir(kind) and kind.__getstate__ is not root.__getstate__:  # type: ignore[attr-defined]
-        generated = getattr(kind.__getstate__, "__name__", "") == "_dataclass_getstate"  # type: ignore[attr-defined]
-        if not generated:
-            raise Unencodable(f"{kind.__qualname__} defines __getstate__")
+    state = getattr(kind, "__getstate__", None)
+    # dataclasses with frozen slots get one that returns their fields
+    generated = getattr(state, "__name__", "") == "_dataclass_getstate"
+    if state is not getattr(root, "__getstate__", None) and not generated:
+        raise Unencodable(f"{kind.__qualname__} defines __getstate__")
 
 
 def _plain(value: Any, names: tuple[str, ...]) -> None:
     kind = type(value)
     _ordinary(kind)
-    if kind.__new__ is not object.__new__ or isinstance(value, type):
+    if getattr(kind, "__new__", None) is not object.__new__ or isinstance(value, type):
         raise Unencodable(f"{kind.__qualname__} is more than its fields")
     if vars_of(value).keys() - set(names) or not all(hasattr(value, name) for name in names):
-        raise Unencodable(
-            f"an instance of {kind.__qualname__} has other attributes than its fields"
-        )
+        raise Unencodable(f"{kind.__qualname__} has other attributes than its fields")
 
 
 def vars_of(value: Any) -> dict[str, Any]:
@@ -125,11 +124,8 @@ def vars_of(value: Any) -> dict[str, Any]:
 def _namedtuple(value: Any, walk: Walk) -> Json:
     kind = type(value)
     fields = kind._fields
-    if (
-        len(fields) != len(value)
-        or vars_of(value)
-        or kind.__reduce_ex__ is not object.__reduce_ex__
-    ):
+    own = {"__reduce__", "__reduce_ex__"} & vars(kind).keys()
+    if len(fields) != len(value) or vars_of(value) or own:
         raise Unencodable(f"{kind.__qualname__} is more than its fields")
     return {"$": ["namedtuple", type_path(kind), [walk(list(fields)), walk(list(value))]]}
 
@@ -198,7 +194,7 @@ def _pydantic_from(kind: type, state: dict[str, Any]) -> Any:
     known: set[str] = set(kind.__pydantic_fields__)  # type: ignore[attr-defined]
     if known != set(state["fields"]) & known or state["fields"].keys() - known:
         raise _changed(kind, f"its fields were {sorted(state['fields'])}, now {sorted(known)}")
-    made = object.__new__(kind)
+    made: Any = object.__new__(kind)
     object.__setattr__(made, "__dict__", state["fields"])
     object.__setattr__(made, "__pydantic_fields_set__", state["set"])
     object.__setattr__(made, "__pydantic_extra__", state["extra"])

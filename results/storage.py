@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import fsspec
@@ -166,7 +166,7 @@ class Storage:
             if self.local:
                 return self.local.create_named(folder, write, path_of)
             with tempfile.NamedTemporaryFile(prefix="daskflow-") as file:
-                write(file)
+                write(cast(BinaryIO, file))
                 file.flush()
                 full = self._full(path_of())
                 if self.protocol == "memory":

@@ -15,7 +15,9 @@
     │   └── TooManyFailed       more runs of a map failed than its `tolerate` allows
     ├── ClusterError            the Dask cluster could not be reached, started or used
     ├── StoreError              the run store or result store could not answer
-    │   └── StoreVersionError   the store was written by a newer daskflow
+    │   ├── StoreVersionError   the store was written by a newer daskflow
+    │   ├── PickleRefused       only pickle could hold this result, and pickle is not allowed
+    │   └── ResultGone          a stored result is missing, damaged or of a changed class
     └── InvalidTransition       a defect in daskflow: a state got an event it cannot take
 
 A task's own exception is raised by `TaskFuture.result` as the user wrote it, not wrapped.
@@ -33,6 +35,8 @@ __all__ = [
     "InvalidTransition",
     "NotFoundError",
     "ParameterError",
+    "PickleRefused",
+    "ResultGone",
     "StoreError",
     "StoreVersionError",
     "TaskCancelled",
@@ -142,6 +146,14 @@ class StoreError(DaskflowError):
 
 class StoreVersionError(StoreError):
     """The store was written by a newer daskflow than this one."""
+
+
+class PickleRefused(StoreError):
+    """Only pickle can hold this result, and `allow_pickle` is false; the message names its type."""
+
+
+class ResultGone(StoreError):
+    """A stored result cannot be had any more: missing, damaged, or of a class that has changed."""
 
 
 class InvalidTransition(DaskflowError):

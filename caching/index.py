@@ -1,0 +1,219 @@
+"""Entries of the cache index: one row for each cached result, sealed, in small Parquet files.
+
+A row says what was computed, when, from which parts its key was made, and either holds the result
+(`payload`) or names the blob that does.  The seal covers every field: sha256 finds damage, HMAC
+with the store's secret also finds forgery.  Rows and their codecs are pure: no file is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["FORMAT", "Entry", "Sealer", "read_table", "rows_of", "write_rows"]
+
+FORMAT = 1
+_US = 1_000_000
+
+_SCHEMA = pa.schema(
+    [
+        ("format", pa.int16()),
+        ("key", pa.string()),
+        ("task", pa.string()),
+        ("codec", pa.string()),
+        ("content", pa.string()),
+        ("blob", pa.string()),
+        ("bytes", pa.int64()),
+        ("payload", pa.large_binary()),
+        ("created", pa.timestamp("us", "UTC")),
+        ("expires", pa.timestamp("us", "UTC")),
+        ("duration_s", pa.float64()),
+        ("parts", pa.string()),
+        ("schema", pa.string()),
+        ("seal", pa.string()),
+    ]
+)
+
+
+class Entry(NamedTuple):
+    """A cached result: what the index knows about it, and small results themselves.
+
+    Attributes
+    ----------
+    key : str
+        Cache key, lower-case hex.
+    task : str
+        Name of the task that computed it.
+    codec : str
+        How it is stored; ``+pickle`` or ``pickle`` says that loading unpickles.
+    content_digest : str
+        Content digest of the value, hex; keys of dependents are made of it.
+    blob : str or None
+        sha256 of the blob that holds the value; None when the value is in the row.
+    size_bytes : int
+        Stored size of the value.
+    payload : bytes or None
+        The stored value, when it is small; None after `without_payload`.
+    created_unix, expires_unix : float, float or None
+        When it was published, and from when on it is a miss (unix seconds).
+    duration_s : float or None
+        How long computing took (seconds): what a hit saves.
+    parts : dict of str to str
+        What the key was made of, name to digest.
+    schema : str or None
+        Schema of a table result, one ``name: type`` a line.
+    seal : str
+        ``sha256:…`` or ``hmac:…`` over all of the above.
+    pack : str or None
+        Path of the pack that holds the row, None for a row of its own.
+    """
+
+    key: str
+    task: str
+    codec: str
+    content_digest: str
+    blob: str | None
+    size_bytes: int
+    payload: bytes | None
+    created_unix: float
+    expires_unix: float | None
+    duration_s: float | None
+    parts: dict[str, str]
+    schema: str | None
+    seal: str = ""
+    pack: str | None = None
+
+    def without_payload(self) -> Entry:
+        """Return the entry without its value, to keep many of them in memory."""
+        return self._replace(payload=None)
+
+    def expired(self, now: float) -> bool:
+        """Say whether the entry counts as a miss at `now` (unix seconds)."""
+        return self.expires_unix is not None and self.expires_unix <= now
+
+
+class Sealer:
+    """Makes and checks seals; the secret stays in this process."""
+
+    def __init__(self, secret: bytes | None) -> None:
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return f"Sealer({'hmac' if self._secret else 'sha256'})"
+
+    @cached_property
+    def key_id(self) -> str | None:
+        """A name for the secret that tells nothing about it; None without one."""
+        if not self._secret:
+            return None
+        return hmac.digest(self._secret, b"daskflow key id", "sha256").hex()[:16]
+
+    def seal(self, entry: Entry) -> str:
+        """Return the seal of an entry."""
+        message = _message(entry)
+        if self._secret:
+            return "hmac:" + hmac.digest(self._secret, message, "sha256").hex()
+        return "sha256:" + hashlib.sha256(message).hexdigest()
+
+    def sealed(self, entry: Entry) -> Entry:
+        """Return the entry with its seal."""
+        return entry._replace(seal=self.seal(entry))
+
+    def holds(self, entry: Entry) -> bool:
+        """Say whether an entry has the seal that its fields call for."""
+        return hmac.compare_digest(entry.seal, self.seal(entry))
+
+
+def _message(entry: Entry) -> bytes:
+    # times in whole microseconds, as they are stored; every field has one place in the list
+    fields = (
+        *(FORMAT, entry.key, entry.task, entry.codec, entry.content_digest, entry.blob),
+        *(entry.size_bytes, _micros(entry.created_unix), _micros(entry.expires_unix)),
+        *(entry.duration_s, sorted(entry.parts.items()), entry.schema, entry.payload is None),
+    )
+    return json.dumps(fields).encode() + b"\0" + (entry.payload or b"")
+
+
+def _micros(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * _US)
+
+
+def write_rows(entries: Sequence[Entry]) -> bytes:
+    """Return entries as the bytes of one Parquet file."""
+    columns: list[Sequence[Any]] = [
+        [FORMAT] * len(entries),
+        [e.key for e in entries],
+        [e.task for e in entries],
+        [e.codec for e in entries],
+        [e.content_digest for e in entries],
+        [e.blob for e in entries],
+        [e.size_bytes for e in entries],
+        [e.payload for e in entries],
+        [_micros(e.created_unix) for e in entries],
+        [_micros(e.expires_unix) for e in entries],
+        [e.duration_s for e in entries],
+        [json.dumps(e.parts, sort_keys=True) for e in entries],
+        [e.schema for e in entries],
+        [e.seal for e in entries],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+    sink = pa.BufferOutputStream()
+    one = len(entries) == 1
+    pq.write_table(
+        pa.table(arrays, schema=_SCHEMA),
+        sink,
+        compression="none" if one else "zstd",
+        use_dictionary=False,
+        write_statistics=False,
+        store_schema=False,
+    )
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def read_table(data: bytes) -> pa.Table:
+    """Return the rows of a file, without those of another format version.
+
+    Raises whatever a damaged file makes pyarrow raise; seals are for the caller to check.
+    """
+    table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
+    formats = table.column("format").to_pylist()
+    if any(found != FORMAT for found in formats):
+        table = table.filter(pa.array([found == FORMAT for found in formats]))
+    if not len(table):
+        return _READ_SCHEMA.empty_table()
+    table = table.select(_READ_SCHEMA.names)
+    return table if table.schema.equals(_READ_SCHEMA) else table.cast(_READ_SCHEMA)
+
+
+def rows_of(table: pa.Table, pack: str | None = None) -> list[Entry]:
+    """Return the entries in a table that `read_table` gave."""
+    columns = [column.to_pylist() for column in table.columns]
+    return [_entry(row, pack) for row in zip(*columns, strict=True)]
+
+
+# times as numbers: a datetime for each would cost more than the rest of the row
+_READ_SCHEMA = pa.schema(
+    [
+        pa.field(f.name, pa.int64() if pa.types.is_timestamp(f.type) else f.type)
+        for f in _SCHEMA
+        if f.name != "format"
+    ]
+)
+
+
+def _entry(row: tuple[Any, ...], pack: str | None) -> Entry:
+    key, task, codec, content, blob, size, payload, created, expires, duration, parts, *rest = row
+    schema, seal = rest
+    return Entry(
+        *(key, task, codec, content, blob, size, payload, created / _US),
+        *(None if expires is None else expires / _US, duration, json.loads(parts), schema),
+        *(seal, pack),
+    )

@@ -1,0 +1,124 @@
+"""Packs: many index rows in one file, so that ten thousand tiny results are not as many files.
+
+Packs are listed and read once, then kept as columns; a key is found by one dict look-up.  A pack is
+never changed: removing rows writes a new pack and then deletes the old one.  Where several packs
+hold a key, the one written first wins, by its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+
+from daskflow.caching.index import Entry, read_table, rows_of, write_rows
+from daskflow.caching.store_layout import PACKS, pack_path
+from daskflow.results.storage import Storage
+
+if TYPE_CHECKING:
+    from daskflow.results.local_files import FileInfo
+
+__all__ = ["Packs"]
+
+Damaged = Callable[[str, str], None]
+
+
+class _Pack(NamedTuple):
+    path: str
+    table: pa.Table
+    positions: dict[str, int]
+
+
+class Packs:
+    """The packs of a store as this process knows them.
+
+    `damaged` is called with path and reason for a pack that cannot be read.
+    """
+
+    def __init__(self, storage: Storage, damaged: Damaged) -> None:
+        self._storage, self._damaged = storage, damaged
+        self._packs: dict[str, _Pack] = {}
+        self._listed = False
+        self._lock = threading.Lock()
+
+    def find(self, keys: Iterable[str]) -> dict[str, list[Entry]]:
+        """Return the entries of those keys that packs hold, oldest pack first, seals unchecked."""
+        self.load()
+        wanted = list(keys)
+        found: dict[str, list[Entry]] = {}
+        for path in sorted(self._packs):
+            pack = self._packs[path]
+            rows = [row for key in wanted if (row := pack.positions.get(key)) is not None]
+            if not rows:
+                continue
+            whole = len(rows) == len(pack.positions)
+            for entry in rows_of(pack.table if whole else pack.table.take(rows), path):
+                found.setdefault(entry.key, []).append(entry)
+        return found
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield every row of every pack, seals unchecked."""
+        self.load()
+        for path in sorted(self._packs):
+            yield from rows_of(self._packs[path].table, path)
+
+    def load(self) -> None:
+        """Read the packs that are there, once."""
+        with self._lock:
+            if self._listed:
+                return
+            self._listed = True
+            infos: list[FileInfo] = self._storage.list(PACKS)
+            names = [i.path for i in infos if i.path.endswith(".parquet")]
+            missing = [name for name in names if name not in self._packs]
+            for path, data in self._storage.read_many(missing).items():
+                self._add(path, data)
+
+    def _add(self, path: str, data: bytes) -> None:
+        try:
+            table = read_table(data)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            self._damaged(path, f"{type(error).__name__}: {error}")
+            return
+        positions = {key: row for row, key in enumerate(table.column("key").to_pylist())}
+        self._packs[path] = _Pack(path, table, positions)
+
+    def publish(self, entries: Sequence[Entry], now: float) -> str:
+        """Write a new pack; return its path."""
+        data = write_rows(entries)
+        path = pack_path(now, hashlib.sha256(data).hexdigest())
+        self._storage.create(path, data)  # taken means: the very same bytes are there
+        self._add(path, data)
+        return path
+
+    def remove(self, keys: Iterable[str]) -> int:
+        """Take keys out of every pack; return how many rows went."""
+        self.load()
+        gone, removed = set(keys), 0
+        for path, pack in list(self._packs.items()):
+            dropped = gone & pack.positions.keys()
+            if not dropped:
+                continue
+            kept = [row for key, row in pack.positions.items() if key not in gone]
+            if kept:
+                # the same time in the name keeps its rank among packs
+                self._rewrite(path, pack.table.take(kept))
+            del self._packs[path]
+            self._storage.delete([path])
+            removed += len(dropped)
+        return removed
+
+    def _rewrite(self, path: str, table: pa.Table) -> None:
+        stamp = int(path.removeprefix(f"{PACKS}/").partition("-")[0]) / 1000
+        self.publish(rows_of(table), stamp)
+
+    def holds(self, key: str) -> bool:
+        """Say whether a pack that has been read holds a key; nothing is read for it."""
+        return any(key in pack.positions for pack in self._packs.values())
+
+    def forget(self) -> None:
+        """List packs again at the next look-up; those that are known are not read again."""
+        self._listed = False

@@ -1,0 +1,303 @@
+"""Storage below one URL, through fsspec; the only file that imports it.
+
+Paths are relative to the root and made by daskflow from hex digests, never from user text.  Local
+folders (a plain path, ``file://``) take the short way of `LocalFiles`.  Object stores publish with
+``pipe_file(mode="create")``: 412 says that another writer won, 409 asks to try again.  Every
+failure is a `StoreError` that names the path without user name, password or query.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.core import split_protocol
+
+from daskflow.errors import StoreError, UsageError
+from daskflow.results.local_files import FileInfo, LocalFiles
+
+__all__ = ["Storage", "without_credentials"]
+
+_CONFLICT_TRIES = 8
+_DRIVERS = {"s3": "daskflow[s3]", "s3a": "daskflow[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
+_DRIVERS |= {"abfs": "adlfs", "abfss": "adlfs", "az": "adlfs"}
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL that may be shown: without user name, password, query and fragment."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+class Storage:
+    """Read, publish, list and delete files below a root.
+
+    Parameters
+    ----------
+    url : str
+        A folder or any URL that fsspec knows: ``file://``, ``memory://``, ``s3://bucket/prefix``.
+    options : mapping, optional
+        What fsspec's file system takes, such as an endpoint. Credentials belong in the
+        environment of each process.
+
+    Raises
+    ------
+    UsageError
+        For a protocol that fsspec does not know, or whose driver is not installed.
+    """
+
+    def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
+        if not url:
+            raise UsageError("a result store needs a folder or URL, got ''")
+        self.url, self.options = url, dict(options or {})
+        self.shown_url = without_credentials(url)
+        protocol, path = split_protocol(url)
+        self.protocol: str = protocol or "file"
+        self.local: LocalFiles | None = None
+        if self.protocol in ("file", "local"):
+            self.local = LocalFiles(Path(path).expanduser().absolute())
+            self.local_root: Path | None = self.local.root
+        else:
+            self.local_root = None
+            self._fs, self._root = _connect(url, self.protocol, self.options)
+
+    def __repr__(self) -> str:
+        return f"Storage({self.shown_url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.url, self.options)
+
+    # ---- reading
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's bytes, in one request; None when there is none."""
+        with self._said("read", path):
+            if self.local:
+                return self.local.read(path)
+            try:
+                data: bytes = self._fs.cat_file(self._full(path))
+            except (FileNotFoundError, NotADirectoryError):
+                return None
+            return data
+
+    def read_many(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """Return the bytes of those files that exist, one request each, several at once."""
+        names = {self._full(path): path for path in paths}
+        with self._said("read", next(iter(names.values()), "")):
+            if self.local:
+                return self.local.read_many(names.values())
+            if not names:
+                return {}
+            if not getattr(self._fs, "async_impl", False):
+                found = ((path, self.read(path)) for path in names.values())
+                return {path: data for path, data in found if data is not None}
+            got = self._fs.cat(list(names), on_error="return")
+            for error in got.values():
+                if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
+                    raise error
+            return {names[full]: data for full, data in got.items() if isinstance(data, bytes)}
+
+    @contextmanager
+    def open_local(self, path: str) -> Iterator[Path | None]:
+        """Give a file as one on this machine, fetched when it is elsewhere; None when missing."""
+        if self.local:
+            found = self.local.root / path
+            yield found if found.exists() else None
+            return
+        with tempfile.TemporaryDirectory(prefix="daskflow-") as folder:
+            target = Path(folder) / "blob"
+            with self._said("read", path):
+                try:
+                    self._fs.get_file(self._full(path), str(target))
+                except FileNotFoundError:
+                    target = Path()
+            yield target if target.name else None
+
+    def list(self, folder: str) -> list[FileInfo]:
+        """Return every file below a folder; on object stores one request a thousand files."""
+        with self._said("list", folder):
+            if self.local:
+                return list(self.local.list(folder))
+            self._fs.invalidate_cache()
+            try:
+                found = self._fs.find(self._full(folder), detail=True)
+            except FileNotFoundError:
+                return []
+            return [self._info(info) for info in found.values()]
+
+    def info(self, path: str) -> FileInfo | None:
+        """Return size and time of a file; None when there is none."""
+        with self._said("look at", path):
+            if self.local:
+                return self.local.info(path)
+            self._fs.invalidate_cache()
+            try:
+                return self._info(self._fs.info(self._full(path)))
+            except FileNotFoundError:
+                return None
+
+    # ---- writing
+
+    def create(self, path: str, data: bytes | memoryview) -> bool:
+        """Publish a new file; False when one of that name was there already, which stays."""
+        with self._said("write", path):
+            if self.local:
+                return self.local.create(path, lambda file: _write_all(file, data))
+            return self._exclusive(
+                lambda: self._fs.pipe_file(self._full(path), bytes(data), mode="create")
+            )
+
+    def create_named(
+        self, folder: str, write: Callable[[BinaryIO], object], path_of: Callable[[], str]
+    ) -> bool:
+        """Publish a large new file in `folder`, named by `path_of` once `write` has written it."""
+        with self._said("write", folder):
+            if self.local:
+                return self.local.create_named(folder, write, path_of)
+            with tempfile.NamedTemporaryFile(prefix="daskflow-") as file:
+                write(cast(BinaryIO, file))
+                file.flush()
+                full = self._full(path_of())
+                if self.protocol == "memory":
+                    data = Path(file.name).read_bytes()
+                    return self._exclusive(lambda: self._fs.pipe_file(full, data, mode="create"))
+                return self._exclusive(lambda: self._fs.put_file(file.name, full, mode="create"))
+
+    def replace(self, path: str, data: bytes | memoryview) -> None:
+        """Publish a file over whatever was there, at once for every reader."""
+        with self._said("write", path):
+            if self.local:
+                self.local.replace(path, lambda file: _write_all(file, data))
+            else:
+                self._fs.pipe_file(self._full(path), bytes(data))
+
+    def touch(self, path: str) -> None:
+        """Mark a file as written now, so that a sweep spares it."""
+        with self._said("write", path):
+            if self.local:
+                self.local.touch(path)
+            elif self.protocol != "memory":
+                self._fs.copy(self._full(path), self._full(path))
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete files; those that are gone already are no error."""
+        names = list(paths)
+        with self._said("delete", names[0] if names else ""):
+            if self.local:
+                self.local.delete(names)
+                return
+            for path in names:
+                try:
+                    self._fs.rm_file(self._full(path))
+                except FileNotFoundError:
+                    continue
+
+    def move(self, path: str, to: str) -> None:
+        """Move a file within the root; object stores copy and delete."""
+        with self._said("move", path):
+            if self.local:
+                self.local.move(path, to)
+                return
+            self._fs.cp_file(self._full(path), self._full(to))
+            self._fs.rm_file(self._full(path))
+
+    # ---- inside
+
+    def _full(self, path: str) -> str:
+        if self.local:
+            return path
+        return f"{self._root}/{path}" if path else self._root
+
+    def _info(self, info: dict[str, Any]) -> FileInfo:
+        modified = info.get("LastModified") or info.get("created") or info.get("mtime") or 0.0
+        seconds = modified if isinstance(modified, int | float) else modified.timestamp()
+        path = str(info["name"]).removeprefix(self._root).lstrip("/")
+        return FileInfo(path, int(info.get("size") or 0), float(seconds))
+
+    def _exclusive(self, put: Callable[[], object]) -> bool:
+        for attempt in range(_CONFLICT_TRIES):
+            try:
+                put()
+                return True
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if _status(error) == 412:
+                    return False
+                if _status(error) != 409 or attempt == _CONFLICT_TRIES - 1:
+                    raise
+                # two writers at the same moment: one of them is through in a moment
+                time.sleep(0.02 * 2**attempt)
+        return False
+
+    @contextmanager
+    def _said(self, verb: str, path: str) -> Iterator[None]:
+        """Turn what the file system says into a `StoreError` that says what to do."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:  # drivers raise classes of their own libraries
+            where = f"{self.shown_url.rstrip('/')}/{path}".rstrip("/")
+            # not `from error`: drivers quote URLs with what they hold, and a traceback shows causes
+            raise StoreError(f"cannot {verb} {where!r}: {self._reason(error)}") from None
+
+    def _reason(self, error: Exception) -> str:
+        code = error.errno if isinstance(error, OSError) else None
+        hint = _HINTS.get(code or 0, "check that it exists and can be reached")
+        text = str(error).replace(self.url, self.shown_url)
+        # whatever a driver quotes, user names and passwords in URLs do not pass
+        text = re.sub(r"(\w+://)[^/\s'\"@]*@", r"\1", text)
+        return f"{type(error).__name__}: {text}; {hint}"
+
+
+_HINTS = {
+    errno.ENOSPC: "the storage is full; free some space, or run `daskflow cache gc`",
+    errno.EDQUOT: "the quota is used up; free some space, or run `daskflow cache gc`",
+    errno.EFBIG: "a file may not be that large here; raise the limit",
+    errno.EROFS: "the storage is read-only; name another one",
+    errno.EACCES: "this user may not do that here; change the permissions or name another storage",
+    errno.EPERM: "this user may not do that here; change the permissions or name another storage",
+}
+
+
+def _connect(url: str, protocol: str, options: dict[str, Any]) -> tuple[Any, str]:
+    shown = without_credentials(url)
+    # Listings must be true, not remembered: another writer may have published meanwhile.
+    fresh = {} if protocol == "memory" else {"use_listings_cache": False}
+    try:
+        fs, root = fsspec.core.url_to_fs(url, **(fresh | options))
+    except ImportError:
+        driver = _DRIVERS.get(protocol, f"the fsspec driver for {protocol}://")
+        raise UsageError(
+            f"storage {shown!r} needs a driver that is not installed; install {driver}"
+        ) from None
+    except ValueError:
+        raise UsageError(
+            f"storage {shown!r} has a protocol that fsspec does not know; use a folder, file://, "
+            "memory://, s3://, gs:// or abfs://"
+        ) from None
+    return fs, str(root).rstrip("/")
+
+
+def _status(error: OSError) -> int | None:
+    """Return the HTTP status behind an error of an object store's driver."""
+    response = getattr(error.__cause__, "response", None) or {}
+    if status := response.get("ResponseMetadata", {}).get("HTTPStatusCode"):
+        return int(status)
+    return 409 if error.errno == errno.EBUSY else None
+
+
+def _write_all(file: BinaryIO, data: bytes | memoryview) -> None:
+    file.write(data)

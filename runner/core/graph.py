@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import PENDING
+from daskflow.runner.core.turns import Turns
 
 __all__ = ["Estimate", "Lane", "LaneKey", "Outcome", "Parcel", "Remote", "Run", "Scope", "Stage"]
 
@@ -35,18 +36,26 @@ class LaneKey(NamedTuple):
 
 
 class Estimate:
-    """Running estimate of a task's duration in seconds; None until the first outcome."""
+    """What a run of a task takes: seconds, None until the first outcome, and bytes of its result.
 
-    __slots__ = ("seconds",)
+    Recent batches of outcomes weigh most, so that sizes that change are followed.
+    """
+
+    __slots__ = ("result_bytes", "seconds")
 
     def __init__(self) -> None:
         self.seconds: float | None = None
+        self.result_bytes = 0.0
 
-    def update(self, mean_s: float) -> None:
-        """Fold in the mean duration of one batch of outcomes; recent batches weigh most."""
+    def update(self, mean_s: float, mean_bytes: float = 0.0) -> None:
+        """Fold in the means of one batch of outcomes."""
         mean_s = max(mean_s, 0.0)  # measured by a wall clock, which may be set back meanwhile
         known = self.seconds
-        self.seconds = mean_s if known is None else 0.5 * known + 0.5 * mean_s
+        if known is None:
+            self.seconds, self.result_bytes = mean_s, mean_bytes
+        else:
+            self.seconds = 0.5 * known + 0.5 * mean_s
+            self.result_bytes = 0.5 * self.result_bytes + 0.5 * mean_bytes
 
 
 class Scope:
@@ -81,7 +90,9 @@ class Stage:
         "code",
         "counts",
         "crashes",
+        "depth",
         "estimate",
+        "family",
         "lane_key",
         "name",
         "next_index",
@@ -112,6 +123,8 @@ class Stage:
         self.scope = scope
         self.number = len(scope.stages) if number is None else number
         scope.stages.append(self)
+        self.family = self.number  # the task without inputs that this one descends from
+        self.depth = 0  # tasks between that one and this one, and this one
         self.next_index = next_index or itertools.count().__next__
         self.name = name
         self.policy = policy
@@ -126,6 +139,13 @@ class Stage:
         self.retried = 0
         self.crashes = 0
         self.counts: dict[str, int] = {}  # final runs by state
+
+    def descend(self, from_stages: Iterable[Stage]) -> None:
+        """Note what the inputs of the first run are made by."""
+        above = max(from_stages, key=lambda stage: stage.depth)
+        self.depth = above.depth + 1
+        if above.scope is self.scope:
+            self.family = above.family
 
 
 class Run:
@@ -259,11 +279,12 @@ class Parcel:
 class Lane:
     """Task runs that may share parcels, with their queues and what is in flight."""
 
-    __slots__ = ("key", "parcels", "ready", "runs")
+    __slots__ = ("above", "key", "parcels", "runs", "turns")
 
     def __init__(self, key: LaneKey) -> None:
         self.key = key
-        self.ready: deque[Stage] = deque()  # stages that have ready runs, taken in turn
+        self.above: list[Lane] = []  # those that differ in a higher priority alone
+        self.turns = Turns()  # of the stages that have ready runs
         self.parcels = 0  # in flight
         self.runs = 0  # in flight
 

@@ -2,7 +2,8 @@
 
 A lane holds the runs that may share parcels.  Each lane has a window of its own: with a common one,
 long runs of one lane would keep more urgent runs, or runs for other resources, from being sent at
-all.  Within a lane the stages take turns.
+all.  What is in flight of more urgent lanes that could use the same slots fills the window too, or
+tiny runs of many lanes would overtake each other.  Within a lane the stages take turns.
 
 Invariants: a run is in one queue or one parcel, never in both; a queued run waits for nothing.
 """
@@ -13,7 +14,16 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from daskflow.runner.core.graph import Lane, LaneKey, Parcel, Run, Stage
-from daskflow.runner.core.packing import PackingRules, fuse, parcel_size, window
+from daskflow.runner.core.packing import (
+    PackingRules,
+    async_room,
+    fuse,
+    parcel_size,
+    parcel_work,
+    ready_work_s,
+    time_box_s,
+    window,
+)
 
 __all__ = ["Lanes"]
 
@@ -53,17 +63,28 @@ class Lanes:
         key = stage.lane_key
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key)
-            self._order.append(lane)
-            self._order.sort(key=lambda each: -each.key.priority)
-        lane.ready.append(stage)
+            lane = self._new_lane(key)
+        lane.turns.put(stage)
         stage.queued = True
+
+    def _new_lane(self, key: LaneKey) -> Lane:
+        lane = self._lanes[key] = Lane(key)
+        self._order.append(lane)
+        self._order.sort(key=lambda each: -each.key.priority)
+        for each in self._order:
+            each.above = [
+                other
+                for other in self._order
+                if other.key == each.key._replace(priority=other.key.priority)
+                and other.key.priority > each.key.priority
+            ]
+        return lane
 
     def take_out(self, unwanted: Callable[[Run], bool]) -> list[Run]:
         """Take all queued runs for which `unwanted` holds out of their queues, in order."""
         taken: list[Run] = []
         for lane in self._order:
-            for stage in lane.ready:
+            for stage in lane.turns:
                 kept: deque[Run] = deque()
                 for run in stage.ready:
                     (taken if unwanted(run) else kept).append(run)
@@ -72,7 +93,7 @@ class Lanes:
 
     def drain(self) -> Iterator[Run]:
         """Take all queued runs out, those too that are queued meanwhile."""
-        while stage := next((s for lane in self._order for s in lane.ready if s.ready), None):
+        while stage := next((s for lane in self._order for s in lane.turns if s.ready), None):
             while stage.ready:
                 yield stage.ready.popleft()
 
@@ -90,43 +111,55 @@ class Lanes:
             Gets the new parcels.
         """
         for lane in self._order:
-            stages = lane.ready
-            idle = 0  # stages in a row that may send nothing now
-            room = window(lane, slots, self.rules) if stages else 0
-            while room > 0 and idle < len(stages):
-                stage = stages.popleft()
-                runs, probe = self._next_runs(lane, stage, slots)
-                if stage.ready:
-                    stages.append(stage)
-                    idle += 1
-                else:
-                    stage.queued = False
-                if not runs:
+            turns = lane.turns
+            room = window(lane, slots, self.rules) if turns else 0
+            blocked: list[Stage] = []  # may send nothing now
+            waiting_s = ready_work_s(turns, self.rules) if room else 0.0
+            while room > 0 and turns:
+                turn = turns.next()
+                stage = turn.stage
+                parcel = self._next_parcel_of(lane, stage, waiting_s, slots, now)
+                stage.queued = bool(stage.ready)
+                if parcel is None:
+                    if stage.queued:
+                        blocked.append(stage)
+                    turns.end(turn, 0.0, more=False)
                     continue
-                idle = 0
-                send.append(self._parcel(lane, runs, now, stage if probe else None))
+                send.append(parcel)
                 room = min(room - 1, window(lane, slots, self.rules))
+                work = parcel_work(stage, len(parcel.runs), self.rules)
+                waiting_s = max(0.0, waiting_s - work)
+                turns.end(turn, work, more=stage.queued)
+            for stage in blocked:
+                turns.put(stage)
 
-    def _next_runs(self, lane: Lane, stage: Stage, slots: int) -> tuple[list[Run], bool]:
-        """What the next parcel of `stage` holds, nothing for now maybe; whether it is a probe."""
+    def _next_parcel_of(
+        self, lane: Lane, stage: Stage, waiting_s: float, slots: int, now: float
+    ) -> Parcel | None:
+        """The next parcel of `stage`; None when nothing of it may go for now."""
         ready, rules = stage.ready, self.rules
         if not ready:  # taken out of their queue
-            return [], False
-        probe = stage.estimate.seconds is None and not lane.key.is_async
+            return None
+        is_async = lane.key.is_async
+        probe = stage.estimate.seconds is None and not is_async
         if probe and stage.probing >= rules.depth * slots:
-            return [], True
-        size = 1 if probe else parcel_size(stage, slots, rules)
-        if lane.key.is_async:
-            size = min(size, rules.async_runs_per_slot * slots - lane.runs)
+            return None
+        size = 1 if probe else parcel_size(stage, waiting_s, slots, rules)
+        if is_async:
+            size = min(size, async_room(lane, slots, rules))
         runs = [ready.popleft()]
-        if runs[0].solo or runs[0].redo:
-            return runs, probe
-        while len(runs) < size and ready and not (ready[0].solo or ready[0].redo):
-            runs.append(ready.popleft())
-        return fuse(runs, rules), probe
+        box_s: float | None = None
+        if not (runs[0].solo or runs[0].redo):
+            while len(runs) < size and ready and not (ready[0].solo or ready[0].redo):
+                runs.append(ready.popleft())
+            runs, work_s = fuse(runs, slots, rules)
+            if len(runs) > 1 and not is_async:
+                box_s = time_box_s(work_s, rules)
+        return self._parcel(lane, runs, box_s, now, stage if probe else None)
 
-    def _parcel(self, lane: Lane, runs: list[Run], now: float, probe_of: Stage | None) -> Parcel:
-        box_s = 2 * self.rules.target_s if len(runs) > 1 and not lane.key.is_async else None
+    def _parcel(
+        self, lane: Lane, runs: list[Run], box_s: float | None, now: float, probe_of: Stage | None
+    ) -> Parcel:
         parcel = Parcel(self._next_parcel, lane, runs, box_s, now)
         self._next_parcel += 1
         for run in runs:

@@ -258,15 +258,22 @@ class Run:
 class Parcel:
     """Task runs that one worker executes in one go."""
 
-    __slots__ = ("box_s", "gave_way", "id", "lane", "open", "probe_of", "runs", "sent_at")
+    __slots__ = ("box_s", "gave_way", "id", "lane", "open", "probe_of", "runs", "sent_at", "work_s")
 
     def __init__(
-        self, parcel_id: int, lane: Lane, runs: list[Run], box_s: float | None, sent_at: float
+        self,
+        parcel_id: int,
+        lane: Lane,
+        runs: list[Run],
+        work_s: float,
+        box_s: float | None,
+        sent_at: float,
     ) -> None:
         self.id = parcel_id
         self.lane = lane
         self.runs = runs  # in an order in which each finds its inputs done
         self.open = {run.number: run for run in runs}  # no outcome yet, not handed back
+        self.work_s = work_s  # what they take together, as far as that is known
         self.box_s = box_s
         self.sent_at = sent_at
         self.probe_of: Stage | None = None
@@ -279,7 +286,7 @@ class Parcel:
 class Lane:
     """Task runs that may share parcels, with their queues and what is in flight."""
 
-    __slots__ = ("above", "key", "parcels", "runs", "turns")
+    __slots__ = ("above", "key", "parcels", "runs", "turns", "work_s")
 
     def __init__(self, key: LaneKey) -> None:
         self.key = key
@@ -287,6 +294,7 @@ class Lane:
         self.turns = Turns()  # of the stages that have ready runs
         self.parcels = 0  # in flight
         self.runs = 0  # in flight
+        self.work_s = 0.0  # in flight, about
 
 
 class Outcome(NamedTuple):

@@ -18,8 +18,8 @@ from daskflow.runner.core.packing import (
     PackingRules,
     async_room,
     fuse,
+    parcel_share,
     parcel_size,
-    parcel_work,
     ready_work_s,
     time_box_s,
     window,
@@ -127,9 +127,8 @@ class Lanes:
                     continue
                 send.append(parcel)
                 room = min(room - 1, window(lane, slots, self.rules))
-                work = parcel_work(stage, len(parcel.runs), self.rules)
-                waiting_s = max(0.0, waiting_s - work)
-                turns.end(turn, work, more=stage.queued)
+                waiting_s = max(0.0, waiting_s - parcel.work_s)
+                turns.end(turn, parcel_share(parcel, self.rules), more=stage.queued)
             for stage in blocked:
                 turns.put(stage)
 
@@ -144,33 +143,33 @@ class Lanes:
         probe = stage.estimate.seconds is None and not is_async
         if probe and stage.probing >= rules.depth * slots:
             return None
-        size = 1 if probe else parcel_size(stage, waiting_s, slots, rules)
+        size = 1 if probe else parcel_size(stage, waiting_s, lane.work_s, slots, rules)
         if is_async:
             size = min(size, async_room(lane, slots, rules))
         runs = [ready.popleft()]
-        box_s: float | None = None
-        if not (runs[0].solo or runs[0].redo):
+        if runs[0].solo or runs[0].redo:
+            work_s = (stage.estimate.seconds or 0.0) + rules.overhead_s
+        else:
             while len(runs) < size and ready and not (ready[0].solo or ready[0].redo):
                 runs.append(ready.popleft())
             runs, work_s = fuse(runs, slots, rules)
-            if len(runs) > 1 and not is_async:
-                box_s = time_box_s(work_s, rules)
-        return self._parcel(lane, runs, box_s, now, stage if probe else None)
+        box_s = time_box_s(work_s, rules) if len(runs) > 1 and not is_async else None
+        parcel = Parcel(self._next_parcel, lane, runs, work_s, box_s, now)
+        self._take_off(parcel, stage if probe else None)
+        return parcel
 
-    def _parcel(
-        self, lane: Lane, runs: list[Run], box_s: float | None, now: float, probe_of: Stage | None
-    ) -> Parcel:
-        parcel = Parcel(self._next_parcel, lane, runs, box_s, now)
+    def _take_off(self, parcel: Parcel, probe_of: Stage | None) -> None:
+        lane, runs = parcel.lane, parcel.runs
         self._next_parcel += 1
         for run in runs:
             run.parcel = parcel
         lane.parcels += 1
+        lane.work_s += parcel.work_s
         lane.runs += len(runs)
         if probe_of is not None:
             parcel.probe_of = probe_of
             probe_of.probing += 1
         self.parcels[parcel.id] = parcel
-        return parcel
 
     def close(self, parcel_id: int) -> Parcel | None:
         """Forget a parcel; its runs without an outcome are in no parcel from now on.
@@ -183,7 +182,7 @@ class Lanes:
         for run in parcel.open.values():
             run.parcel = None
         if not parcel.gave_way:
-            parcel.lane.parcels -= 1
+            _frees_slot(parcel)
         parcel.lane.runs -= len(parcel.open)
         if parcel.probe_of is not None:
             parcel.probe_of.probing -= 1
@@ -194,7 +193,7 @@ class Lanes:
         parcel = self.parcels.get(parcel_id)
         if parcel is not None and not parcel.gave_way:
             parcel.gave_way = True
-            parcel.lane.parcels -= 1
+            _frees_slot(parcel)
             if parcel.probe_of is not None:  # its own runs may be of the same task
                 parcel.probe_of.probing -= 1
                 parcel.probe_of = None
@@ -206,3 +205,9 @@ class Lanes:
             parcel.lane.runs -= 1
             run.parcel = None
         return run
+
+
+def _frees_slot(parcel: Parcel) -> None:
+    lane = parcel.lane
+    lane.parcels -= 1
+    lane.work_s = lane.work_s - parcel.work_s if lane.parcels else 0.0  # rounding does not add up

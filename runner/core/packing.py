@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from daskflow.runner.core.graph import Lane, LaneKey, Run, Stage
+from daskflow.runner.core.graph import Lane, LaneKey, Parcel, Run, Stage
 from daskflow.runner.core.states import PENDING
 
 __all__ = [
@@ -22,8 +22,8 @@ __all__ = [
     "async_room",
     "full_parcel_s",
     "fuse",
+    "parcel_share",
     "parcel_size",
-    "parcel_work",
     "ready_work_s",
     "time_box_s",
     "window",
@@ -74,7 +74,9 @@ def full_parcel_s(slots: int, rules: PackingRules) -> float:
     return max(rules.target_s, slots * rules.scheduler_s / rules.scheduler_load)
 
 
-def parcel_size(stage: Stage, waiting_s: float, slots: int, rules: PackingRules) -> int:
+def parcel_size(
+    stage: Stage, waiting_s: float, flying_s: float, slots: int, rules: PackingRules
+) -> int:
     """How many ready runs of `stage` the next parcel takes, 1 or more.
 
     Parameters
@@ -84,6 +86,8 @@ def parcel_size(stage: Stage, waiting_s: float, slots: int, rules: PackingRules)
     waiting_s : float
         Work that is ready in its lane: as long as others wait too, no slot idles for a parcel
         that takes all of this stage.
+    flying_s : float
+        Work that is in flight in its lane.
     slots : int
         Threads on the cluster, 1 or more.
     rules : PackingRules
@@ -94,17 +98,20 @@ def parcel_size(stage: Stage, waiting_s: float, slots: int, rules: PackingRules)
     known = stage.estimate.seconds
     if known is None:
         return 1
-    cost_s = known + rules.overhead_s
-    full = int(full_parcel_s(slots, rules) / (cost_s + _riding_s(stage.ready[0], rules)))
-    share_s = max(
-        waiting_s / (rules.depth * slots),
-        # when the scheduler takes longer to hand small parcels out than the slots to execute them
-        0.5 * math.sqrt(waiting_s * rules.scheduler_s),
+    cost_s = known + rules.overhead_s + _riding_s(stage.ready[0], rules)
+    full_s = full_parcel_s(slots, rules)
+    floor_s = rules.floor_s
+    if full_s > rules.target_s:
+        # the scheduler hands n parcels out in n * scheduler_s, and the last takes 1 / n of the work
+        floor_s = max(floor_s, math.sqrt((waiting_s + flying_s) * rules.scheduler_s))
+    share = max(
+        # a hair less, or rounding would make 2.0000001 of 2
+        math.ceil(waiting_s / (rules.depth * slots) / cost_s - 1e-6),
+        int(floor_s / cost_s),
     )
-    share = max(math.ceil(share_s / cost_s - 1e-6), int(rules.floor_s / cost_s))
     large = stage.estimate.result_bytes
     roomy = int(rules.parcel_bytes / large) if large else ready
-    return max(1, min(ready, rules.max_runs, full, share, roomy))
+    return max(1, min(ready, rules.max_runs, int(full_s / cost_s), share, roomy))
 
 
 def _riding_s(run: Run, rules: PackingRules) -> float:
@@ -123,20 +130,19 @@ def _riding_s(run: Run, rules: PackingRules) -> float:
 
 
 def ready_work_s(stages: Iterable[Stage], rules: PackingRules) -> float:
-    """What the ready runs of `stages` take, those of unknown duration left out, in seconds."""
+    """What the ready runs of `stages` take with what rides along, as far as known, in seconds."""
     return sum(
-        len(stage.ready) * (stage.estimate.seconds + rules.overhead_s)
+        len(ready) * (known + rules.overhead_s + _riding_s(ready[0], rules))
         for stage in stages
-        if stage.estimate.seconds is not None
+        if (known := stage.estimate.seconds) is not None and (ready := stage.ready)
     )
 
 
-def parcel_work(stage: Stage, runs: int, rules: PackingRules) -> float:
-    """What so many runs of `stage` count in its turns: seconds, or runs where they overlap."""
-    if stage.lane_key.is_async:
-        return float(runs)
-    known = stage.estimate.seconds
-    return runs * ((rules.target_s if known is None else known) + rules.overhead_s)
+def parcel_share(parcel: Parcel, rules: PackingRules) -> float:
+    """What a parcel counts in the turns of its lane: seconds, or runs where they overlap."""
+    if parcel.lane.key.is_async:
+        return float(len(parcel.runs))
+    return max(parcel.work_s, rules.target_s if parcel.probe_of is not None else 0.0)
 
 
 def time_box_s(work_s: float, rules: PackingRules) -> float:

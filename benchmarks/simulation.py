@@ -34,9 +34,9 @@ LONGEST_S = 30.0
 class Workload(NamedTuple):
     """Mean seconds of the three tasks that each item passes."""
 
-    prepare_s: float = 0.005
-    fit_s: float = 0.045
-    score_s: float = 0.010
+    prepare_s: float = 0.010
+    fit_s: float = 0.140
+    score_s: float = 0.030
 
 
 class Sample(NamedTuple):

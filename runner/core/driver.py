@@ -63,7 +63,10 @@ class Driver:
 
     def next_due(self) -> float | None:
         """When `tick` and `pack` have something to do, in the caller's clock; None for never."""
-        return 0.0 if self._inputs.has_unwanted() else self._attempts.next_due()
+        if self._inputs.has_unwanted():
+            return 0.0
+        retry, probe = self._attempts.next_due(), self._lanes.next_due
+        return probe if retry is None or (probe is not None and probe < retry) else retry
 
     # -- runs come in and go out ---------------------------------------------------------------
 

@@ -98,6 +98,7 @@ class Stage:
         "next_index",
         "number",
         "policy",
+        "probed_at",
         "probing",
         "queued",
         "ready",
@@ -134,7 +135,8 @@ class Stage:
         self.retry_if = retry_if
         self.ready: deque[Run] = deque()
         self.queued = False  # among the stages of its lane that have ready runs
-        self.probing = 0
+        self.probing = 0  # parcels in flight that are to tell how long a run takes
+        self.probed_at = 0.0  # since when there are any
         self.submitted = 0
         self.retried = 0
         self.crashes = 0

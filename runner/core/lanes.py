@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 
 from daskflow.runner.core.graph import Lane, LaneKey, Parcel, Run, Stage
 from daskflow.runner.core.packing import (
+    PROBE_AGAIN_S,
     PackingRules,
     async_room,
     fuse,
     parcel_share,
     parcel_size,
+    probes_by,
     ready_work_s,
     time_box_s,
     window,
@@ -42,6 +44,7 @@ class Lanes:
         self._lanes: dict[LaneKey, Lane] = {}
         self._order: list[Lane] = []  # highest priority first
         self._next_parcel = 0
+        self.next_due: float | None = None  # when `pack` may send more though nothing happens
 
     # -- ready runs ----------------------------------------------------------------------------
 
@@ -110,6 +113,7 @@ class Lanes:
         send : list of Parcel
             Gets the new parcels.
         """
+        self.next_due = None
         for lane in self._order:
             turns = lane.turns
             room = window(lane, slots, self.rules) if turns else 0
@@ -141,8 +145,14 @@ class Lanes:
             return None
         is_async = lane.key.is_async
         probe = stage.estimate.seconds is None and not is_async
-        if probe and stage.probing >= rules.depth * slots:
-            return None
+        if probe:
+            if not stage.probing:
+                stage.probed_at = now
+            if stage.probing >= rules.depth * slots:
+                return None
+            if stage.probing >= probes_by(now - stage.probed_at, rules):
+                self.next_due = now + PROBE_AGAIN_S
+                return None
         size = 1 if probe else parcel_size(stage, waiting_s, lane.work_s, slots, rules)
         if is_async:
             size = min(size, async_room(lane, slots, rules))

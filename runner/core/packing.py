@@ -18,17 +18,21 @@ from daskflow.runner.core.graph import Lane, LaneKey, Parcel, Run, Stage
 from daskflow.runner.core.states import PENDING
 
 __all__ = [
+    "PROBE_AGAIN_S",
     "PackingRules",
     "async_room",
     "full_parcel_s",
     "fuse",
     "parcel_share",
     "parcel_size",
+    "probes_by",
     "ready_work_s",
     "time_box_s",
     "window",
 ]
 
+PROBE_AGAIN_S = 0.025  # more probes may go after so long, if no outcome has come
+_PROBES_AT_ONCE = 32  # for each parcel in flight per slot
 _CHAIN_LOOK = 8  # dependents down a chain that are looked at when a parcel is sized
 
 
@@ -156,6 +160,17 @@ def window(lane: Lane, slots: int, rules: PackingRules) -> int:
         return slots if async_room(lane, slots, rules) > 0 else 0
     parcels = lane.parcels + sum(other.parcels for other in lane.above)
     return max(0, rules.depth * slots - parcels)
+
+
+def probes_by(elapsed_s: float, rules: PackingRules) -> float:
+    """How many probes of a stage may be in flight so long after the first.
+
+    As many as the scheduler hands out, or on many slots the parcels that the first outcomes allow
+    would wait behind thousands of probes.
+    """
+    if not rules.scheduler_s:
+        return math.inf
+    return _PROBES_AT_ONCE * rules.depth + max(0.0, elapsed_s) / rules.scheduler_s
 
 
 def async_room(lane: Lane, slots: int, rules: PackingRules) -> int:

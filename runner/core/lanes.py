@@ -115,26 +115,34 @@ class Lanes:
         """
         self.next_due = None
         for lane in self._order:
-            turns = lane.turns
-            room = window(lane, slots, self.rules) if turns else 0
-            blocked: list[Stage] = []  # may send nothing now
-            waiting_s = ready_work_s(turns, self.rules) if room else 0.0
-            while room > 0 and turns:
-                turn = turns.next()
-                stage = turn.stage
+            if lane.turns and (room := window(lane, slots, self.rules)) > 0:
+                self._pack_lane(lane, room, slots, now, send)
+
+    def _pack_lane(
+        self, lane: Lane, room: int, slots: int, now: float, send: list[Parcel]
+    ) -> None:
+        turns, rules, is_async = lane.turns, self.rules, lane.key.is_async
+        blocked: list[Stage] = []  # may send nothing now
+        waiting_s = ready_work_s(turns, rules)
+        while room > 0 and turns:
+            turn = turns.next()
+            stage, share, alone = turn.stage, 0.0, turns.is_alone(turn)
+            while room > 0:
                 parcel = self._next_parcel_of(lane, stage, waiting_s, slots, now)
-                stage.queued = bool(stage.ready)
                 if parcel is None:
-                    if stage.queued:
+                    if stage.ready:
                         blocked.append(stage)
-                    turns.end(turn, 0.0, more=False)
-                    continue
+                    break
                 send.append(parcel)
-                room = min(room - 1, window(lane, slots, self.rules))
+                room = min(room - 1, window(lane, slots, rules)) if is_async else room - 1
                 waiting_s = max(0.0, waiting_s - parcel.work_s)
-                turns.end(turn, parcel_share(parcel, self.rules), more=stage.queued)
-            for stage in blocked:
-                turns.put(stage)
+                share += parcel_share(parcel, rules)
+                if not (alone and stage.ready):
+                    break
+            stage.queued = bool(stage.ready)
+            turns.end(turn, share, more=stage.queued and stage not in blocked)
+        for stage in blocked:
+            turns.put(stage)
 
     def _next_parcel_of(
         self, lane: Lane, stage: Stage, waiting_s: float, slots: int, now: float

@@ -120,6 +120,8 @@ def parcel_size(
 
 def _riding_s(run: Run, rules: PackingRules) -> float:
     """What the chain of dependents of `run` takes that would ride in its parcel, in seconds."""
+    if run.children is None:
+        return 0.0
     total_s, key = 0.0, run.stage.lane_key
     for _ in range(_CHAIN_LOOK):
         children = run.children
@@ -194,6 +196,8 @@ def fuse(base: Sequence[Run], slots: int, rules: PackingRules) -> tuple[list[Run
     stage = members[0].stage
     key = stage.lane_key
     work_s = len(members) * ((stage.estimate.seconds or 0.0) + rules.overhead_s)
+    if not any(run.children for run in base):
+        return members, work_s
     first_s = full_parcel_s(slots, rules)
     met: dict[Run, int] = {}
     for run in members:  # grows while we walk it

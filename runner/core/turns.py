@@ -120,6 +120,10 @@ class Turns:
         family = scope.families.pop()
         return Turn(scope, family, family.stages.pop(0))
 
+    def is_alone(self, turn: Turn) -> bool:
+        """Whether no other stage waits for its turn."""
+        return not (self._scopes or turn.scope.families or turn.family.stages)
+
     def end(self, turn: Turn, work: float, *, more: bool) -> None:
         """The stage was served so much; `more` says whether it has further runs that may go."""
         scope, family, stage = turn

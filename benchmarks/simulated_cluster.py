@@ -150,6 +150,10 @@ class SimulatedCluster:
         slow = 100.0 if self._chance(self.faults.slow) else 1.0
         return self.random.expovariate(1 / 0.01) * slow
 
+    def latency(self) -> float:
+        """Seconds that the next message takes."""
+        return self.random.choice((0.0, 0.001, 0.004, 0.03))
+
     def wanted(self) -> bool:
         """Whether something is left to be executed."""
         return bool(self.driver.parcels) or self.driver.next_due() is not None
@@ -244,7 +248,7 @@ class SimulatedCluster:
         self.parcels_sent += 1
         handled_at = max(self.now, self._scheduler_free_at) + self.scheduler_s
         self._scheduler_free_at = handled_at
-        self.at(handled_at + self._latency(), self._arrive, parcel)
+        self.at(handled_at + self.latency(), self._arrive, parcel)
 
     def _arrive(self, parcel: Parcel) -> None:
         if parcel.id not in self.driver.parcels:
@@ -421,13 +425,13 @@ class SimulatedCluster:
             self.driver.parcel_done(parcel_id)
 
     def _deliver(self, parcel: Parcel, arrive: Callable[..., None], *args: object) -> None:
-        when = self.now + self._latency()
+        when = self.now + self.latency()
         if not self._chance(self.faults.reordered):
             when = max(when, self._last_delivery.get(parcel.id, 0.0))
         self._last_delivery[parcel.id] = when
         self.at(when, arrive, parcel.id, *args)
         if self._chance(self.faults.twice):
-            self.at(when + self._latency(), arrive, parcel.id, *args)
+            self.at(when + self.latency(), arrive, parcel.id, *args)
 
     # -- losses --------------------------------------------------------------------------------
 
@@ -461,7 +465,7 @@ class SimulatedCluster:
         for _, value in worker.values:
             value.alive = False
         expected, blind = self._chance(self.faults.retired), self._chance(self.faults.blind)
-        self.after(self._latency(), self._notice, worker, lost, expected, blind)
+        self.after(self.latency(), self._notice, worker, lost, expected, blind)
 
     def _notice(
         self,
@@ -492,9 +496,6 @@ class SimulatedCluster:
 
     def _chance(self, probability: float) -> bool:
         return probability > 0.0 and self.random.random() < probability
-
-    def _latency(self) -> float:
-        return self.random.choice((0.0, 0.001, 0.004, 0.03))
 
     def _next_loss(self) -> float:
         assert self.faults.loss_every_s is not None

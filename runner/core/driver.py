@@ -131,7 +131,7 @@ class Driver:
             seen[stage] = (count + 1, total_s + outcome.run_s, size + (outcome.result_bytes or 0))
             executed(run, outcome, worker, pid)
         for stage, (count, total_s, size) in seen.items():
-            stage.estimate.update(total_s / count, size / count)
+            stage.estimate.update(total_s / count, size / count, count)
 
     def handed_back(self, parcel_id: int, numbers: Iterable[int]) -> None:
         """Runs that a worker will not start; they are charged nothing."""

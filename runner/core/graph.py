@@ -9,6 +9,7 @@ made again.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -38,7 +39,8 @@ class LaneKey(NamedTuple):
 class Estimate:
     """What a run of a task takes: seconds, None until the first outcome, and bytes of its result.
 
-    Recent batches of outcomes weigh most, so that sizes that change are followed.
+    Recent batches of outcomes weigh most, the more the larger they are: sizes that change are
+    followed within a parcel or two, and one long run among thousands is soon forgotten.
     """
 
     __slots__ = ("result_bytes", "seconds")
@@ -47,15 +49,16 @@ class Estimate:
         self.seconds: float | None = None
         self.result_bytes = 0.0
 
-    def update(self, mean_s: float, mean_bytes: float = 0.0) -> None:
-        """Fold in the means of one batch of outcomes."""
+    def update(self, mean_s: float, mean_bytes: float = 0.0, count: int = 1) -> None:
+        """Fold in the means of one batch of `count` outcomes."""
         mean_s = max(mean_s, 0.0)  # measured by a wall clock, which may be set back meanwhile
         known = self.seconds
         if known is None:
             self.seconds, self.result_bytes = mean_s, mean_bytes
         else:
-            self.seconds = 0.5 * known + 0.5 * mean_s
-            self.result_bytes = 0.5 * self.result_bytes + 0.5 * mean_bytes
+            old = 0.5 / math.sqrt(count)
+            self.seconds = old * known + (1.0 - old) * mean_s
+            self.result_bytes = old * self.result_bytes + (1.0 - old) * mean_bytes
 
 
 class Scope:

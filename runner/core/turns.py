@@ -77,7 +77,9 @@ class _Queue:
 
     def forget(self) -> None:
         """Drop who has nothing ready and would start anew anyway, once there are many."""
-        if len(self._entries) > _REMEMBERED + 2 * len(self._heap):
+        if not self._heap:  # nobody to compare with
+            self._entries.clear()
+        elif len(self._entries) > _REMEMBERED + 2 * len(self._heap):
             self._entries = {
                 key: entry
                 for key, entry in self._entries.items()

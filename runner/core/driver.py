@@ -25,6 +25,9 @@ from daskflow.runner.core.states import CRASHED, FINAL
 __all__ = ["Decisions", "Driver", "Transition", "describe"]
 
 
+_NOTHING = (0, 0.0, 0)
+
+
 def _no_jitter() -> float:
     return 0.0
 
@@ -60,7 +63,10 @@ class Driver:
 
     def next_due(self) -> float | None:
         """When `tick` and `pack` have something to do, in the caller's clock; None for never."""
-        return 0.0 if self._inputs.has_unwanted() else self._attempts.next_due()
+        if self._inputs.has_unwanted():
+            return 0.0
+        retry, probe = self._attempts.next_due(), self._lanes.next_due
+        return probe if retry is None or (probe is not None and probe < retry) else retry
 
     # -- runs come in and go out ---------------------------------------------------------------
 
@@ -111,7 +117,7 @@ class Driver:
         if parcel is None:
             self.late += 1
             return
-        seen: dict[Stage, tuple[int, float]] = {}
+        seen: dict[Stage, tuple[int, float, int]] = {}
         opened, lane, executed = parcel.open, parcel.lane, self._attempts.executed
         for outcome in outcomes:
             run = opened.pop(outcome.number, None)
@@ -121,11 +127,11 @@ class Driver:
             run.parcel = None
             lane.runs -= 1
             stage = run.stage
-            count, total = seen.get(stage, (0, 0.0))
-            seen[stage] = (count + 1, total + outcome.run_s)
+            count, total_s, size = seen.get(stage, _NOTHING)
+            seen[stage] = (count + 1, total_s + outcome.run_s, size + (outcome.result_bytes or 0))
             executed(run, outcome, worker, pid)
-        for stage, (count, total) in seen.items():
-            stage.estimate.update(total / count)
+        for stage, (count, total_s, size) in seen.items():
+            stage.estimate.update(total_s / count, size / count, count)
 
     def handed_back(self, parcel_id: int, numbers: Iterable[int]) -> None:
         """Runs that a worker will not start; they are charged nothing."""

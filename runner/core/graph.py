@@ -9,12 +9,14 @@ made again.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import PENDING
+from daskflow.runner.core.turns import Turns
 
 __all__ = ["Estimate", "Lane", "LaneKey", "Outcome", "Parcel", "Remote", "Run", "Scope", "Stage"]
 
@@ -35,18 +37,28 @@ class LaneKey(NamedTuple):
 
 
 class Estimate:
-    """Running estimate of a task's duration in seconds; None until the first outcome."""
+    """What a run of a task takes: seconds, None until the first outcome, and bytes of its result.
 
-    __slots__ = ("seconds",)
+    Recent batches of outcomes weigh most, the more the larger they are: sizes that change are
+    followed within a parcel or two, and one long run among thousands is soon forgotten.
+    """
+
+    __slots__ = ("result_bytes", "seconds")
 
     def __init__(self) -> None:
         self.seconds: float | None = None
+        self.result_bytes = 0.0
 
-    def update(self, mean_s: float) -> None:
-        """Fold in the mean duration of one batch of outcomes; recent batches weigh most."""
+    def update(self, mean_s: float, mean_bytes: float = 0.0, count: int = 1) -> None:
+        """Fold in the means of one batch of `count` outcomes."""
         mean_s = max(mean_s, 0.0)  # measured by a wall clock, which may be set back meanwhile
         known = self.seconds
-        self.seconds = mean_s if known is None else 0.5 * known + 0.5 * mean_s
+        if known is None:
+            self.seconds, self.result_bytes = mean_s, mean_bytes
+        else:
+            old = 0.5 / math.sqrt(count)
+            self.seconds = old * known + (1.0 - old) * mean_s
+            self.result_bytes = old * self.result_bytes + (1.0 - old) * mean_bytes
 
 
 class Scope:
@@ -81,12 +93,15 @@ class Stage:
         "code",
         "counts",
         "crashes",
+        "depth",
         "estimate",
+        "family",
         "lane_key",
         "name",
         "next_index",
         "number",
         "policy",
+        "probed_at",
         "probing",
         "queued",
         "ready",
@@ -112,6 +127,8 @@ class Stage:
         self.scope = scope
         self.number = len(scope.stages) if number is None else number
         scope.stages.append(self)
+        self.family = self.number  # the task without inputs that this one descends from
+        self.depth = 0  # tasks between that one and this one, and this one
         self.next_index = next_index or itertools.count().__next__
         self.name = name
         self.policy = policy
@@ -121,11 +138,19 @@ class Stage:
         self.retry_if = retry_if
         self.ready: deque[Run] = deque()
         self.queued = False  # among the stages of its lane that have ready runs
-        self.probing = 0
+        self.probing = 0  # parcels in flight that are to tell how long a run takes
+        self.probed_at = 0.0  # since when there are any
         self.submitted = 0
         self.retried = 0
         self.crashes = 0
         self.counts: dict[str, int] = {}  # final runs by state
+
+    def descend(self, from_stages: Iterable[Stage]) -> None:
+        """Note what the inputs of the first run are made by."""
+        above = max(from_stages, key=lambda stage: stage.depth)
+        self.depth = above.depth + 1
+        if above.scope is self.scope:
+            self.family = above.family
 
 
 class Run:
@@ -238,15 +263,22 @@ class Run:
 class Parcel:
     """Task runs that one worker executes in one go."""
 
-    __slots__ = ("box_s", "gave_way", "id", "lane", "open", "probe_of", "runs", "sent_at")
+    __slots__ = ("box_s", "gave_way", "id", "lane", "open", "probe_of", "runs", "sent_at", "work_s")
 
     def __init__(
-        self, parcel_id: int, lane: Lane, runs: list[Run], box_s: float | None, sent_at: float
+        self,
+        parcel_id: int,
+        lane: Lane,
+        runs: list[Run],
+        work_s: float,
+        box_s: float | None,
+        sent_at: float,
     ) -> None:
         self.id = parcel_id
         self.lane = lane
         self.runs = runs  # in an order in which each finds its inputs done
         self.open = {run.number: run for run in runs}  # no outcome yet, not handed back
+        self.work_s = work_s  # what they take together, as far as that is known
         self.box_s = box_s
         self.sent_at = sent_at
         self.probe_of: Stage | None = None
@@ -259,13 +291,15 @@ class Parcel:
 class Lane:
     """Task runs that may share parcels, with their queues and what is in flight."""
 
-    __slots__ = ("key", "parcels", "ready", "runs")
+    __slots__ = ("above", "key", "parcels", "runs", "turns", "work_s")
 
     def __init__(self, key: LaneKey) -> None:
         self.key = key
-        self.ready: deque[Stage] = deque()  # stages that have ready runs, taken in turn
+        self.above: list[Lane] = []  # those that differ in a higher priority alone
+        self.turns = Turns()  # of the stages that have ready runs
         self.parcels = 0  # in flight
         self.runs = 0  # in flight
+        self.work_s = 0.0  # in flight, about
 
 
 class Outcome(NamedTuple):

@@ -47,6 +47,8 @@ class Inputs:
         run.parents = (*asked_by, *(dep.number for dep in inputs if dep.number >= 0)) or None
         for dep in inputs:
             dep.dependents += 1
+        if run.stage.submitted == 1:
+            run.stage.descend(dep.stage for dep in inputs)
         missing: list[Run] = []
         bad = self._wait(run, inputs, missing)
         if bad is None and not run.waiting:

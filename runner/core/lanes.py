@@ -2,7 +2,8 @@
 
 A lane holds the runs that may share parcels.  Each lane has a window of its own: with a common one,
 long runs of one lane would keep more urgent runs, or runs for other resources, from being sent at
-all.  Within a lane the stages take turns.
+all.  What is in flight of more urgent lanes that could use the same slots fills the window too, or
+tiny runs of many lanes would overtake each other.  Within a lane the stages take turns.
 
 Invariants: a run is in one queue or one parcel, never in both; a queued run waits for nothing.
 """
@@ -13,7 +14,18 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from daskflow.runner.core.graph import Lane, LaneKey, Parcel, Run, Stage
-from daskflow.runner.core.packing import PackingRules, fuse, parcel_size, window
+from daskflow.runner.core.packing import (
+    PROBE_AGAIN_S,
+    PackingRules,
+    async_room,
+    fuse,
+    parcel_share,
+    parcel_size,
+    probes_by,
+    ready_work_s,
+    time_box_s,
+    window,
+)
 
 __all__ = ["Lanes"]
 
@@ -32,6 +44,7 @@ class Lanes:
         self._lanes: dict[LaneKey, Lane] = {}
         self._order: list[Lane] = []  # highest priority first
         self._next_parcel = 0
+        self.next_due: float | None = None  # when `pack` may send more though nothing happens
 
     # -- ready runs ----------------------------------------------------------------------------
 
@@ -53,17 +66,28 @@ class Lanes:
         key = stage.lane_key
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(key)
-            self._order.append(lane)
-            self._order.sort(key=lambda each: -each.key.priority)
-        lane.ready.append(stage)
+            lane = self._new_lane(key)
+        lane.turns.put(stage)
         stage.queued = True
+
+    def _new_lane(self, key: LaneKey) -> Lane:
+        lane = self._lanes[key] = Lane(key)
+        self._order.append(lane)
+        self._order.sort(key=lambda each: -each.key.priority)
+        for each in self._order:
+            each.above = [
+                other
+                for other in self._order
+                if other.key == each.key._replace(priority=other.key.priority)
+                and other.key.priority > each.key.priority
+            ]
+        return lane
 
     def take_out(self, unwanted: Callable[[Run], bool]) -> list[Run]:
         """Take all queued runs for which `unwanted` holds out of their queues, in order."""
         taken: list[Run] = []
         for lane in self._order:
-            for stage in lane.ready:
+            for stage in lane.turns:
                 kept: deque[Run] = deque()
                 for run in stage.ready:
                     (taken if unwanted(run) else kept).append(run)
@@ -72,7 +96,7 @@ class Lanes:
 
     def drain(self) -> Iterator[Run]:
         """Take all queued runs out, those too that are queued meanwhile."""
-        while stage := next((s for lane in self._order for s in lane.ready if s.ready), None):
+        while stage := next((s for lane in self._order for s in lane.turns if s.ready), None):
             while stage.ready:
                 yield stage.ready.popleft()
 
@@ -89,55 +113,81 @@ class Lanes:
         send : list of Parcel
             Gets the new parcels.
         """
+        self.next_due = None
         for lane in self._order:
-            stages = lane.ready
-            idle = 0  # stages in a row that may send nothing now
-            room = window(lane, slots, self.rules) if stages else 0
-            while room > 0 and idle < len(stages):
-                stage = stages.popleft()
-                runs, probe = self._next_runs(lane, stage, slots)
-                if stage.ready:
-                    stages.append(stage)
-                    idle += 1
-                else:
-                    stage.queued = False
-                if not runs:
-                    continue
-                idle = 0
-                send.append(self._parcel(lane, runs, now, stage if probe else None))
-                room = min(room - 1, window(lane, slots, self.rules))
+            if lane.turns and (room := window(lane, slots, self.rules)) > 0:
+                self._pack_lane(lane, room, slots, now, send)
 
-    def _next_runs(self, lane: Lane, stage: Stage, slots: int) -> tuple[list[Run], bool]:
-        """What the next parcel of `stage` holds, nothing for now maybe; whether it is a probe."""
+    def _pack_lane(
+        self, lane: Lane, room: int, slots: int, now: float, send: list[Parcel]
+    ) -> None:
+        turns, rules, is_async = lane.turns, self.rules, lane.key.is_async
+        blocked: list[Stage] = []  # may send nothing now
+        waiting_s = ready_work_s(turns, rules)
+        while room > 0 and turns:
+            turn = turns.next()
+            stage, share, alone = turn.stage, 0.0, turns.is_alone(turn)
+            while room > 0:
+                parcel = self._next_parcel_of(lane, stage, waiting_s, slots, now)
+                if parcel is None:
+                    if stage.ready:
+                        blocked.append(stage)
+                    break
+                send.append(parcel)
+                room = min(room - 1, window(lane, slots, rules)) if is_async else room - 1
+                waiting_s = max(0.0, waiting_s - parcel.work_s)
+                share += parcel_share(parcel, rules)
+                if not (alone and stage.ready):
+                    break
+            stage.queued = bool(stage.ready)
+            turns.end(turn, share, more=stage.queued and stage not in blocked)
+        for stage in blocked:
+            turns.put(stage)
+
+    def _next_parcel_of(
+        self, lane: Lane, stage: Stage, waiting_s: float, slots: int, now: float
+    ) -> Parcel | None:
+        """The next parcel of `stage`; None when nothing of it may go for now."""
         ready, rules = stage.ready, self.rules
         if not ready:  # taken out of their queue
-            return [], False
-        probe = stage.estimate.seconds is None and not lane.key.is_async
-        if probe and stage.probing >= rules.depth * slots:
-            return [], True
-        size = 1 if probe else parcel_size(stage, slots, rules)
-        if lane.key.is_async:
-            size = min(size, rules.async_runs_per_slot * slots - lane.runs)
+            return None
+        is_async = lane.key.is_async
+        probe = stage.estimate.seconds is None and not is_async
+        if probe:
+            if not stage.probing:
+                stage.probed_at = now
+            if stage.probing >= rules.depth * slots:
+                return None
+            if stage.probing >= probes_by(now - stage.probed_at, rules):
+                self.next_due = now + PROBE_AGAIN_S
+                return None
+        size = 1 if probe else parcel_size(stage, waiting_s, lane.work_s, slots, rules)
+        if is_async:
+            size = min(size, async_room(lane, slots, rules))
         runs = [ready.popleft()]
         if runs[0].solo or runs[0].redo:
-            return runs, probe
-        while len(runs) < size and ready and not (ready[0].solo or ready[0].redo):
-            runs.append(ready.popleft())
-        return fuse(runs, rules), probe
+            work_s = (stage.estimate.seconds or 0.0) + rules.overhead_s
+        else:
+            while len(runs) < size and ready and not (ready[0].solo or ready[0].redo):
+                runs.append(ready.popleft())
+            runs, work_s = fuse(runs, slots, rules)
+        box_s = time_box_s(work_s, rules) if len(runs) > 1 and not is_async else None
+        parcel = Parcel(self._next_parcel, lane, runs, work_s, box_s, now)
+        self._take_off(parcel, stage if probe else None)
+        return parcel
 
-    def _parcel(self, lane: Lane, runs: list[Run], now: float, probe_of: Stage | None) -> Parcel:
-        box_s = 2 * self.rules.target_s if len(runs) > 1 and not lane.key.is_async else None
-        parcel = Parcel(self._next_parcel, lane, runs, box_s, now)
+    def _take_off(self, parcel: Parcel, probe_of: Stage | None) -> None:
+        lane, runs = parcel.lane, parcel.runs
         self._next_parcel += 1
         for run in runs:
             run.parcel = parcel
         lane.parcels += 1
+        lane.work_s += parcel.work_s
         lane.runs += len(runs)
         if probe_of is not None:
             parcel.probe_of = probe_of
             probe_of.probing += 1
         self.parcels[parcel.id] = parcel
-        return parcel
 
     def close(self, parcel_id: int) -> Parcel | None:
         """Forget a parcel; its runs without an outcome are in no parcel from now on.
@@ -150,7 +200,7 @@ class Lanes:
         for run in parcel.open.values():
             run.parcel = None
         if not parcel.gave_way:
-            parcel.lane.parcels -= 1
+            _frees_slot(parcel)
         parcel.lane.runs -= len(parcel.open)
         if parcel.probe_of is not None:
             parcel.probe_of.probing -= 1
@@ -161,7 +211,7 @@ class Lanes:
         parcel = self.parcels.get(parcel_id)
         if parcel is not None and not parcel.gave_way:
             parcel.gave_way = True
-            parcel.lane.parcels -= 1
+            _frees_slot(parcel)
             if parcel.probe_of is not None:  # its own runs may be of the same task
                 parcel.probe_of.probing -= 1
                 parcel.probe_of = None
@@ -173,3 +223,9 @@ class Lanes:
             parcel.lane.runs -= 1
             run.parcel = None
         return run
+
+
+def _frees_slot(parcel: Parcel) -> None:
+    lane = parcel.lane
+    lane.parcels -= 1
+    lane.work_s = lane.work_s - parcel.work_s if lane.parcels else 0.0  # rounding does not add up

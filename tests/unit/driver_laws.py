@@ -9,10 +9,10 @@ from daskflow.runner.core.graph import Run
 from daskflow.runner.core.states import CANCELLED, COMPLETED, CRASHED, FINAL, NOT_READY, SUCCESSFUL
 
 if TYPE_CHECKING:
-    from tests.unit.simulated_cluster import SimulatedCluster
+    from tests.unit.simulated_cluster import CheckedCluster
 
 
-def check_books(cluster: SimulatedCluster) -> None:
+def check_books(cluster: CheckedCluster) -> None:
     """Each run is in one place, and every count is that of what it counts."""
     driver = cluster.driver
     stages = {run.stage for run in cluster.runs}
@@ -47,7 +47,7 @@ def check_books(cluster: SimulatedCluster) -> None:
         assert scope.open == sum(run.state not in FINAL for run in mine)
 
 
-def check_end(cluster: SimulatedCluster) -> None:
+def check_end(cluster: CheckedCluster) -> None:
     """Every run has ended, in the way that its inputs and its budgets left it."""
     driver = cluster.driver
     assert not driver.parcels, driver.parcels
@@ -67,7 +67,7 @@ def check_end(cluster: SimulatedCluster) -> None:
         assert run.dependents == 0, f"{run!r} counts {run.dependents} open dependents"
 
 
-def _check_not_ready(cluster: SimulatedCluster, run: Run) -> None:
+def _check_not_ready(cluster: CheckedCluster, run: Run) -> None:
     deps, allowed = cluster.inputs[run]
     spreading = [dep for slot, dep in enumerate(deps) if slot not in allowed]
     if run.state == NOT_READY:

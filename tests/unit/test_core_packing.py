@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import LaneKey, Outcome, Run, Scope, Stage
-from daskflow.runner.core.packing import PackingRules
+from daskflow.runner.core.packing import PackingRules, full_parcel_s
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED
 from tests.unit.driver_story import Story
@@ -33,6 +33,9 @@ rules_ = st.builds(
     depth=st.integers(1, 3),
     async_runs_per_slot=st.sampled_from([1, 10, 5_000]),
     overhead_s=st.just(1e-5),
+    scheduler_s=st.sampled_from([0.0, 0.0012]),
+    scheduler_load=st.just(0.5),
+    parcel_bytes=st.just(1_000),
 )
 
 
@@ -78,7 +81,7 @@ def test_any_graph_is_sent_once_in_order_and_within_the_rules(graph, slots, rule
         if not parcels:
             break
         for parcel in parcels:
-            check_parcel(parcel, sent, rules)
+            check_parcel(parcel, sent, slots, rules)
             sent += parcel.runs
         for parcel in parcels:
             outcomes = [Outcome(run.number, True, 0.0, 0.001, 1) for run in parcel.runs]
@@ -88,7 +91,7 @@ def test_any_graph_is_sent_once_in_order_and_within_the_rules(graph, slots, rule
     assert {run.state for run in runs} == {COMPLETED}
 
 
-def check_parcel(parcel, sent_before, rules):
+def check_parcel(parcel, sent_before, slots, rules):
     assert 1 <= len(parcel.runs) <= rules.max_runs
     assert {run.stage.lane_key for run in parcel.runs} == {parcel.lane.key}
     before = set(sent_before)
@@ -98,7 +101,7 @@ def check_parcel(parcel, sent_before, rules):
         before.add(run)
     known = [run.stage.estimate.seconds for run in parcel.runs]
     if None not in known and len(known) > 1 and not parcel.lane.key.is_async:
-        assert sum(known) <= rules.target_s
+        assert sum(known) <= full_parcel_s(slots, rules)
 
 
 def check_window(driver, slots, rules):
@@ -115,14 +118,27 @@ def check_window(driver, slots, rules):
             assert lane.parcels <= rules.depth * slots
 
 
+def as_urgent(driver, lane):
+    """The lane and those that differ from it in a higher priority alone."""
+    mine = lane.key._replace(priority=0)
+    return [
+        other
+        for other in driver._lanes._order
+        if other.key._replace(priority=0) == mine and other.key.priority >= lane.key.priority
+    ]
+
+
 def check_no_idle_slot(driver, runs, slots, rules):
     """After packing, ready runs wait only where the window is full or enough probes are out."""
     for stage in {run.stage for run in runs if run.stage.ready}:
         lane = driver._lanes._lanes[stage.lane_key]
+        flying = as_urgent(driver, lane)
+        parcels = sum(each.parcels for each in flying)
         if lane.key.is_async:
-            busy = lane.runs >= rules.async_runs_per_slot * slots or lane.parcels >= slots
+            runs_flying = sum(each.runs for each in flying)
+            busy = runs_flying >= rules.async_runs_per_slot * slots or lane.parcels >= slots
         else:
-            busy = lane.parcels >= rules.depth * slots or stage.probing >= rules.depth * slots
+            busy = parcels >= rules.depth * slots or stage.probing >= rules.depth * slots
         assert busy, f"{stage.name} has {len(stage.ready)} ready runs and slots are idle"
 
 
@@ -218,7 +234,11 @@ def test_an_urgent_run_is_sent_though_others_fill_their_window():
 def test_more_urgent_lanes_are_packed_first():
     story = Story(slots=1)
     runs = [story.submit(story.task(lane=LaneKey(priority=place))) for place in (0, 5, -5, 3)]
-    assert [parcel[0] for parcel in story.sent()] == [runs[1], runs[3], runs[0], runs[2]]
+    assert story.sent() == [[runs[1]], [runs[3]]]
+    story.ok(runs[3])
+    assert story.sent() == [[runs[0]]]
+    story.ok(runs[1], runs[0])
+    assert story.sent() == [[runs[2]]]
 
 
 def test_a_stage_that_was_emptied_by_a_cancelled_flow_hides_no_other():

@@ -7,11 +7,12 @@ import random
 
 import pytest
 
+from benchmarks.simulated_cluster import Faults
 from daskflow.runner.core.graph import LaneKey, Run, Scope, Stage
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED, FINAL, SUCCESSFUL
-from tests.unit.simulated_cluster import Faults, SimulatedCluster
+from tests.unit.simulated_cluster import CheckedCluster
 
 CALM = Faults(error=0, slow=0, loss_every_s=None, large=0, twice=0)
 KINDS = {
@@ -21,7 +22,8 @@ KINDS = {
     "blind-losses": Faults(error=0.05, loss_every_s=0.05, blind=1.0),
     "known-losses": Faults(error=0.05, loss_every_s=0.03, blind=0.0, retired=0.0),
     "large-values": Faults(error=0.03, loss_every_s=0.04, large=0.9),
-    "everything": Faults(error=0.1, exits=0.01, loss_every_s=0.06, broken=0.005),
+    "any-order": Faults(error=0.05, loss_every_s=0.06, twice=0.3, reordered=0.3),
+    "everything": Faults(error=0.1, exits=0.01, loss_every_s=0.06, reordered=0.02, broken=0.005),
 }
 LANES = (LaneKey(), LaneKey(), LaneKey(), LaneKey(priority=5), LaneKey(is_async=True))
 
@@ -36,11 +38,11 @@ def stage(scope: Scope, number: int, chance: random.Random) -> Stage:
     return Stage(scope, f"s{number}", policy, lane_key=chance.choice(LANES))
 
 
-def random_story(seed: int, faults: Faults, *, cancels: bool = False) -> SimulatedCluster:
+def random_story(seed: int, faults: Faults, *, cancels: bool = False) -> CheckedCluster:
     """A random graph, submitted bit by bit by a flow that drops and asks for results."""
     chance = random.Random(seed)
     rules = PackingRules(max_runs=chance.choice((3, 2048)), depth=chance.choice((1, 2)))
-    cluster = SimulatedCluster(seed, slots=chance.choice((1, 2, 5)), faults=faults, rules=rules)
+    cluster = CheckedCluster(seed, slots=chance.choice((1, 2, 5)), faults=faults, rules=rules)
     scopes = [Scope("a"), Scope("b")]
     stages = [stage(scopes[n % 3 == 2], n, chance) for n in range(chance.randint(1, 6))]
     numbers = itertools.count()
@@ -84,7 +86,7 @@ def random_story(seed: int, faults: Faults, *, cancels: bool = False) -> Simulat
     return cluster
 
 
-def play(seed: int, faults: Faults, *, cancels: bool = False) -> SimulatedCluster:
+def play(seed: int, faults: Faults, *, cancels: bool = False) -> CheckedCluster:
     cluster = random_story(seed, faults, cancels=cancels)
     try:
         cluster.run()

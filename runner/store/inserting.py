@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -30,7 +30,7 @@ _REFUSED = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
     OverflowError,
-    UnicodeError,
+    ValueError,  # a lone surrogate; rows that are not equally long
 )
 _INTEGERS = range(-(2**63), 2**63)
 
@@ -97,9 +97,20 @@ def _insert_all(connection: sqlite3.Connection, statement: str, rows: list[Row])
             chunk = rows[start : start + size]
             start += size
             try:
-                connection.execute(repeated(statement, size), tuple(chain.from_iterable(chunk)))
+                _insert_chunk(connection, statement, chunk)
             except _REFUSED:
                 _insert_rows(connection, statement, chunk)
+
+
+def _insert_chunk(connection: sqlite3.Connection, statement: str, chunk: Sequence[Row]) -> None:
+    """Insert rows in one step; columns that none of them fills are not handed over at all."""
+    columns = list(zip(*chunk, strict=True))
+    nulls = tuple(at for at, column in enumerate(columns) if column.count(None) == len(chunk))
+    if nulls:
+        chunk = list(zip(*(c for at, c in enumerate(columns) if at not in nulls), strict=True))
+    connection.execute(
+        repeated(statement, len(columns[0]), nulls), tuple(chain.from_iterable(chunk))
+    )
 
 
 def _insert_rows(connection: sqlite3.Connection, statement: str, rows: Iterable[Row]) -> None:

@@ -244,8 +244,9 @@ class DriverThread:
         self.outlet.write(final, transitions)
         if final:
             with self.changed:
-                callbacks = [call for run in final for call in run.callbacks or ()]
-                for run in final:
+                callbacks = []
+                for run in [run for run in final if run.callbacks is not None]:
+                    callbacks += run.callbacks or ()
                     run.callbacks = None
                 self.changed.notify_all()
             for callback in callbacks:

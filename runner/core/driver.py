@@ -111,7 +111,9 @@ class Driver:
         if parcel is None:
             self.late += 1
             return
-        seen: dict[Stage, tuple[int, float]] = {}
+        seen: dict[Stage, list[float]] = {}
+        took: list[float] = []
+        last: Stage | None = None
         opened, lane, executed = parcel.open, parcel.lane, self._attempts.executed
         for outcome in outcomes:
             run = opened.pop(outcome.number, None)
@@ -120,12 +122,12 @@ class Driver:
                 continue
             run.parcel = None
             lane.runs -= 1
-            stage = run.stage
-            count, total = seen.get(stage, (0, 0.0))
-            seen[stage] = (count + 1, total + outcome.run_s)
+            if (stage := run.stage) is not last:
+                last, took = stage, seen.setdefault(stage, [])
+            took.append(outcome.run_s)
             executed(run, outcome, worker, pid)
-        for stage, (count, total) in seen.items():
-            stage.estimate.update(total / count)
+        for stage, took in seen.items():
+            stage.estimate.update(sum(took) / len(took))
 
     def handed_back(self, parcel_id: int, numbers: Iterable[int]) -> None:
         """Runs that a worker will not start; they are charged nothing."""

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 __all__ = ["YOUNG_OBJECTS", "patient_collector"]
 
 YOUNG_OBJECTS = 10_000  # a look takes about a tenth of a millisecond
+_LOOKS = 50  # at the young, to one at those that are not so young any more
 
 
 class _Setting:
@@ -39,7 +40,7 @@ def patient_collector() -> Iterator[None]:
             _setting.before = None
             before = gc.get_threshold()
             if 0 < before[0] < YOUNG_OBJECTS:  # 0: switched off, which is theirs to say
-                gc.set_threshold(YOUNG_OBJECTS, *before[1:])
+                gc.set_threshold(*_patient(before))
                 _setting.before = before
     try:
         yield
@@ -48,5 +49,9 @@ def patient_collector() -> Iterator[None]:
             _setting.users -= 1
             before_us = _setting.before
             if not _setting.users and before_us is not None:
-                if gc.get_threshold() == (YOUNG_OBJECTS, *before_us[1:]):
+                if gc.get_threshold() == _patient(before_us):
                     gc.set_threshold(*before_us)
+
+
+def _patient(before: tuple[int, int, int]) -> tuple[int, int, int]:
+    return YOUNG_OBJECTS, max(before[1], _LOOKS), before[2]

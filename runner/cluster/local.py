@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import logging
 import os
 import signal
@@ -130,6 +131,7 @@ class _ProcessWorker(LocalWorker):
     def __init__(self, *args: Any, **options: Any) -> None:
         quiet_about_lost_connections()  # this is the worker's own process
         super().__init__(*args, **options)
+        gc.freeze()  # modules stay for good: the collector need not look at them again
 
 
 class _ThreadsWorker(LocalWorker):

@@ -11,7 +11,6 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Any
 
 from daskflow.runner.store.batch import Batch, Kind, Row
@@ -104,13 +103,18 @@ def _insert_all(connection: sqlite3.Connection, statement: str, rows: list[Row])
 
 def _insert_chunk(connection: sqlite3.Connection, statement: str, chunk: Sequence[Row]) -> None:
     """Insert rows in one step; columns that none of them fills are not handed over at all."""
-    columns = list(zip(*chunk, strict=True))
-    nulls = tuple(at for at, column in enumerate(columns) if column.count(None) == len(chunk))
-    if nulls:
-        chunk = list(zip(*(c for at, c in enumerate(columns) if at not in nulls), strict=True))
-    connection.execute(
-        repeated(statement, len(columns[0]), nulls), tuple(chain.from_iterable(chunk))
-    )
+    rows = len(chunk)
+    nulls: list[int] = []
+    filled: list[Row] = []
+    for place, column in enumerate(zip(*chunk, strict=True)):
+        if column[0] is None and column.count(None) == rows:
+            nulls.append(place)
+        else:
+            filled.append(column)
+    values: list[Any] = [None] * (rows * len(filled))
+    for place, column in enumerate(filled):
+        values[place :: len(filled)] = column
+    connection.execute(repeated(statement, rows, tuple(nulls)), values)
 
 
 def _insert_rows(connection: sqlite3.Connection, statement: str, rows: Iterable[Row]) -> None:

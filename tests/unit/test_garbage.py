@@ -20,8 +20,8 @@ def _as_before():
 def test_it_is_patient_until_the_last_user_has_left():
     with patient_collector():
         with patient_collector():
-            assert gc.get_threshold() == (YOUNG_OBJECTS, 10, 10)
-        assert gc.get_threshold() == (YOUNG_OBJECTS, 10, 10)
+            assert gc.get_threshold() == (YOUNG_OBJECTS, 50, 10)
+        assert gc.get_threshold() == (YOUNG_OBJECTS, 50, 10)
     assert gc.get_threshold() == (700, 10, 10)
 
 

@@ -21,6 +21,7 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
+from daskflow.runner.garbage import patient_collector
 from daskflow.runner.nesting import Deliverer, Nesting
 from daskflow.runner.outcomes import Journal
 
@@ -151,10 +152,11 @@ class DriverThread:
 
     def _main(self) -> None:
         try:
-            self._open()
-            while not self._closing:
-                self._turn()
-            self._finish()
+            with patient_collector():
+                self._open()
+                while not self._closing:
+                    self._turn()
+                self._finish()
         except BaseException as error:  # whatever it is: nobody may wait for ever
             self.broken = error
             self._give_up(error)
@@ -197,7 +199,7 @@ class DriverThread:
     def _turn(self) -> None:
         now = time.time()
         due = self.driver.next_due()
-        patience: float | None = None if due is None else max(0.0, due - now)
+        patience = None if due is None else max(0.0, due - now)
         if self.driver.parcels:
             look = _LOOK_SOON_S if now < self._look_soon_until else _LOOK_S
             patience = look if patience is None else min(patience, look)
@@ -242,8 +244,9 @@ class DriverThread:
         self.outlet.write(final, transitions)
         if final:
             with self.changed:
-                callbacks = [call for run in final for call in run.callbacks or ()]
-                for run in final:
+                callbacks = []
+                for run in [run for run in final if run.callbacks is not None]:
+                    callbacks += run.callbacks or ()
                     run.callbacks = None
                 self.changed.notify_all()
             for callback in callbacks:
@@ -267,8 +270,7 @@ class DriverThread:
     def _report(self, report: Report) -> None:
         driver, dispatch = self.driver, self._dispatch
         assert dispatch is not None
-        parcel = driver.parcels.get(report.parcel_id)
-        if parcel is None:
+        if (parcel := driver.parcels.get(report.parcel_id)) is None:
             driver.late += 1
             return
         if report.logs:
@@ -329,9 +331,7 @@ class DriverThread:
         assert dispatch is not None
         dispatch.rule_requests(driver, now)
         news = dispatch.look()
-        if not news and not soon:
-            return
-        for run in dispatch.lost_values():
+        for run in dispatch.lost_values() if news or soon else ():
             driver.value_lost(run)
         for each in news:
             parcel = driver.parcels.get(each.parcel_id)
@@ -377,9 +377,9 @@ class DriverThread:
         if (dispatch := self._dispatch) is None:
             return
         for parcel in list(self.driver.parcels.values()):
-            cancelled = all(run.stage.scope.cancelled for run in parcel.runs)
-            if cancelled and not dispatch.was_heard_of(parcel.id):
-                self.driver.drop_parcel(parcel.id, now)
+            if all(run.stage.scope.cancelled for run in parcel.runs):
+                if not dispatch.was_heard_of(parcel.id):
+                    self.driver.drop_parcel(parcel.id, now)
 
     def _finish(self) -> None:
         """Closing: whatever is still open ends here, as cancelled."""

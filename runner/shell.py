@@ -164,6 +164,8 @@ class DriverShell:
 
     def value_of(self, run: Run, timeout: float | None) -> Any:
         """The result of a run that has succeeded; made again first if its worker was lost."""
+        if run.kept and type(value := run.value) is tuple:  # here, and it cannot be lost
+            return load_value(value, timeout)
         from daskflow.runner.cluster.orders import KeyLost  # loads Dask, which is there by now
 
         deadline = None if timeout is None else time.monotonic() + timeout

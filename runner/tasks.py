@@ -198,7 +198,9 @@ class Task(TaskHooks, Generic[P, R]):
             Outside of a flow, for arguments that do not fit the signature, and for those that
             cannot be sent.
         """
-        flow_run = _flow_run(f"{self.name}.submit()")
+        flow_run: Any = current_flow_run.get()
+        if flow_run is None:
+            flow_run = _flow_run(f"{self.name}.submit()")
         future: TaskFuture[R] = flow_run.submit(self, args, kwargs, wait_for or ())
         if return_state:
             future.wait()

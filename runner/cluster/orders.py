@@ -88,9 +88,10 @@ class OrderMaker:
         codes: list[Code] = []
         places: dict[int, int] = {}
         places_of_inputs: dict[str, int] = {}
-        numbers = {run.number for run in parcel.runs} if len(parcel.runs) > 1 else ()
+        linked = len(parcel.runs) > 1 and any(run.deps for run in parcel.runs)
+        numbers = {run.number for run in parcel.runs} if linked else ()
         items: list[Item] = []
-        kept = self._kept(parcel) if numbers else ()
+        kept = self._kept(parcel) if linked else ()
         for run in parcel.runs:
             code = run.stage.code
             place = places.get(id(code))

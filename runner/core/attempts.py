@@ -17,7 +17,6 @@ from daskflow.runner.core.graph import Outcome, Run, Scope
 from daskflow.runner.core.retries import crash_backoff, retry_delay
 from daskflow.runner.core.states import (
     AWAITING_RETRY,
-    COMPLETED,
     CRASHED,
     FAILED,
     FINAL,
@@ -61,25 +60,24 @@ class Attempts:
 
     def executed(self, run: Run, outcome: Outcome, worker: str | None, pid: int | None) -> None:
         """A worker executed `run` to its end."""
-        ended_at = outcome.started_at + outcome.run_s
+        _, ok, started_at, run_s, value, error, _, cpu_s, encode_s, result_bytes, _ = outcome
+        ended_at = started_at + run_s
         if run.redo:
             self._executed_again(run, outcome, ended_at)
             return
         run.attempt += 1
-        run.started_at, run.run_s = outcome.started_at, outcome.run_s
-        run.cpu_s, run.encode_s = outcome.cpu_s, outcome.encode_s
+        run.started_at, run.run_s = started_at, run_s
+        run.cpu_s, run.encode_s = cpu_s, encode_s
         run.worker, run.pid = worker, pid
         noted = True
         if run.state == PENDING:
             run.state, noted = RUNNING, False
         elif run.state == AWAITING_RETRY:
             run.state, noted = RETRYING, False
-        if outcome.ok:
-            run.value = outcome.value
-            run.result_bytes = outcome.result_bytes
-            self._endings.end(run, COMPLETED, ended_at, None, None)
+        if ok:
+            run.value, run.result_bytes = value, result_bytes
+            self._endings.complete(run, ended_at)
             return
-        error = outcome.error
         assert error is not None
         text = describe(error)
         if outcome.timed_out and isinstance(error, TaskTimedOut):

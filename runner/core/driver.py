@@ -25,9 +25,6 @@ from daskflow.runner.core.states import CRASHED, FINAL
 __all__ = ["Decisions", "Driver", "Transition", "describe"]
 
 
-_NOTHING = (0, 0.0, 0)
-
-
 def _no_jitter() -> float:
     return 0.0
 
@@ -117,7 +114,9 @@ class Driver:
         if parcel is None:
             self.late += 1
             return
-        seen: dict[Stage, tuple[int, float, int]] = {}
+        seen: dict[Stage, list[Outcome]] = {}
+        ended: list[Outcome] = []
+        last: Stage | None = None
         opened, lane, executed = parcel.open, parcel.lane, self._attempts.executed
         for outcome in outcomes:
             run = opened.pop(outcome.number, None)
@@ -126,12 +125,15 @@ class Driver:
                 continue
             run.parcel = None
             lane.runs -= 1
-            stage = run.stage
-            count, total_s, size = seen.get(stage, _NOTHING)
-            seen[stage] = (count + 1, total_s + outcome.run_s, size + (outcome.result_bytes or 0))
+            if (stage := run.stage) is not last:
+                last, ended = stage, seen.setdefault(stage, [])
+            ended.append(outcome)
             executed(run, outcome, worker, pid)
-        for stage, (count, total_s, size) in seen.items():
-            stage.estimate.update(total_s / count, size / count, count)
+        for stage, ended in seen.items():
+            count = len(ended)
+            mean_s = sum([outcome.run_s for outcome in ended]) / count
+            mean_bytes = sum([outcome.result_bytes or 0 for outcome in ended]) / count
+            stage.estimate.update(mean_s, mean_bytes, count)
 
     def handed_back(self, parcel_id: int, numbers: Iterable[int]) -> None:
         """Runs that a worker will not start; they are charged nothing."""

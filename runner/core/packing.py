@@ -63,11 +63,11 @@ class PackingRules(NamedTuple):
     """
 
     target_s: float = 0.05
-    floor_s: float = 0.005
+    floor_s: float = 0.008
     max_runs: int = 2048
     depth: int = 2
     async_runs_per_slot: int = 5_000
-    overhead_s: float = 1e-5
+    overhead_s: float = 5e-6
     scheduler_s: float = 0.0012
     scheduler_load: float = 0.5
     parcel_bytes: int = 4 << 20

@@ -8,6 +8,7 @@ arrival.  Pure: no clock, no database.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 
 from daskflow.runner.store.rows import (
@@ -34,6 +35,9 @@ WIDTHS: dict[Kind, int] = {
     "logs": len(LogRow._fields) - 1,  # its place in the log is the store's to give
     "events": len(EventRow._fields),
 }
+
+
+_first = itemgetter(0)
 
 
 def row_count(changes: Iterable[Change]) -> int:
@@ -67,6 +71,6 @@ class Batch:
         if kind == "flow_run":
             found.row = rows[-1]
         elif kind in found.upserted:
-            found.upserted[kind].update((row[0], row) for row in rows)
+            found.upserted[kind].update(zip(map(_first, rows), rows, strict=True))
         else:
             found.appended[kind].extend(rows)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from daskflow.runner.store.batch import Batch, Kind, Row
@@ -30,7 +29,7 @@ _REFUSED = (
     sqlite3.DataError,
     sqlite3.IntegrityError,
     OverflowError,
-    UnicodeError,
+    ValueError,  # a lone surrogate; rows that are not equally long
 )
 _INTEGERS = range(-(2**63), 2**63)
 
@@ -97,9 +96,25 @@ def _insert_all(connection: sqlite3.Connection, statement: str, rows: list[Row])
             chunk = rows[start : start + size]
             start += size
             try:
-                connection.execute(repeated(statement, size), tuple(chain.from_iterable(chunk)))
+                _insert_chunk(connection, statement, chunk)
             except _REFUSED:
                 _insert_rows(connection, statement, chunk)
+
+
+def _insert_chunk(connection: sqlite3.Connection, statement: str, chunk: Sequence[Row]) -> None:
+    """Insert rows in one step; columns that none of them fills are not handed over at all."""
+    rows = len(chunk)
+    nulls: list[int] = []
+    filled: list[Row] = []
+    for place, column in enumerate(zip(*chunk, strict=True)):
+        if column[0] is None and column.count(None) == rows:
+            nulls.append(place)
+        else:
+            filled.append(column)
+    values: list[Any] = [None] * (rows * len(filled))
+    for place, column in enumerate(filled):
+        values[place :: len(filled)] = column
+    connection.execute(repeated(statement, rows, tuple(nulls)), values)
 
 
 def _insert_rows(connection: sqlite3.Connection, statement: str, rows: Iterable[Row]) -> None:

@@ -227,3 +227,8 @@ def test_importing_the_store_stays_light():
     script = f"import sys, daskflow.runner.store; print([m for m in {heavy} if m in sys.modules])"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert said.stdout.strip() == "[]", said.stderr
+
+
+def test_a_repeated_statement_spells_out_columns_that_are_null():
+    statement = "INSERT INTO x (a, b, c) VALUES (?, ?, ?)"
+    assert repeated(statement, 2, (0, 2)).endswith("VALUES (NULL, ?, NULL), (NULL, ?, NULL)")

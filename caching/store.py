@@ -319,18 +319,28 @@ class ResultStore:
         Raises as `publish` does; results before the one that failed may be published then.
         """
         items = list(results)
-        if items:
-            self._check_format(create=True)
-        entries = [self._entry(item) for item in items]
+        return self.publish_prepared([(self.prepare(item), item.replace) for item in items])
+
+    def prepare(self, new: NewResult) -> Entry:
+        """Encode a result, and store it if it is large; nobody finds it before it is published.
+
+        The value may change after this.  Raises as `publish` does.
+        """
+        self._check_format(create=True)
+        return self._entry(new)
+
+    def publish_prepared(self, prepared: Sequence[tuple[Entry, bool]]) -> list[Entry]:
+        """Publish what `prepare` returned, each with whether it replaces; as `publish_many`."""
+        entries = [entry for entry, _ in prepared]
         together = [
             at
-            for at, (item, entry) in enumerate(zip(items, entries, strict=True))
-            if entry.payload is not None and not item.replace
+            for at, (entry, replace) in enumerate(prepared)
+            if entry.payload is not None and not replace
         ]
         if len(together) < 2:
             together = []
-        for at in set(range(len(items))).difference(together):
-            entries[at] = self._publish_row(entries[at], items[at].replace)
+        for at in set(range(len(entries))).difference(together):
+            entries[at] = self._publish_row(*prepared[at])
         if together:
             pack = self.packs.publish([entries[at] for at in together], time.time())
             for at in together:

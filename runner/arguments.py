@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import itertools
 import logging
+import pickle
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
@@ -30,7 +31,7 @@ from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED
 from daskflow.runner.futures import Stream, TaskFuture, allow_failure, quote, unmapped
 
-__all__ = ["Encoded", "Literal", "Literals", "check_call", "check_waits", "encode", "encode_live"]
+__all__ = ["Encoded", "Literal", "Literals", "check_call", "check_waits", "encode", "encode_live", "literal_of"]
 
 _LITERAL_BYTES = 65_536  # arguments larger than this are sent once and shared
 _SHORT_TEXT = 4_096
@@ -54,11 +55,20 @@ _new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 class Literal:
     """A large argument: pickled once, sent once, shared by all task runs that take it."""
 
-    __slots__ = ("blob", "future")
+    __slots__ = ("_digest", "blob", "future")
 
     def __init__(self, blob: bytes) -> None:
         self.blob = blob
         self.future: Any = None  # of Dask, once it was sent
+        self._digest: str | None = None
+
+    def digest(self) -> str:
+        """Content digest of the argument; for runs that are cached."""
+        if self._digest is None:
+            from daskflow.caching.hashing import content_digest  # only flows that cache pay for it
+
+            self._digest = content_digest(pickle.loads(self.blob), name="a large argument")
+        return self._digest
 
 
 class _LiteralRef:
@@ -71,6 +81,11 @@ class _LiteralRef:
 
     def __reduce__(self) -> tuple[Callable[[int], Any], tuple[int]]:
         return bound_value, (current_collection().slot(self.run),)
+
+
+def literal_of(value: Any) -> Literal | None:
+    """The literal that `value` stands for, if it does."""
+    return value.run.value if type(value) is _LiteralRef else None
 
 
 class Literals:

@@ -15,6 +15,7 @@ from daskflow.errors import UsageError
 from daskflow.runner import driving
 from daskflow.runner.arguments import Encoded, Literals, encode, encode_live
 from daskflow.runner.cluster.executor.channel import live_flows
+from daskflow.runner.cluster.executor.errors import KeyLost
 from daskflow.runner.context import (
     FlowRunContext,
     current_flow_run,
@@ -166,8 +167,6 @@ class DriverShell:
         """The result of a run that has succeeded; made again first if its worker was lost."""
         if run.kept and type(value := run.value) is tuple:  # here, and it cannot be lost
             return load_value(value, timeout)
-        from daskflow.runner.cluster.orders import KeyLost  # loads Dask, which is there by now
-
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             if run.error is not None:

@@ -13,7 +13,7 @@ from distributed import Future
 from distributed import TimeoutError as DaskTimeoutError
 
 from daskflow.runner.arguments import Literal
-from daskflow.runner.cluster.executor.errors import error_bytes
+from daskflow.runner.cluster.executor.errors import KeyLost, error_bytes
 from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
     BOUND_INPUT,
@@ -21,6 +21,7 @@ from daskflow.runner.cluster.protocol import (
     BOUND_LIVE,
     BOUND_LOCAL,
     BOUND_NOTHING,
+    BOUND_STORED,
     Code,
     Item,
     Order,
@@ -28,14 +29,11 @@ from daskflow.runner.cluster.protocol import (
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.graph import Parcel, Remote, Run
 from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.stored import StoredValue
 
 __all__ = ["KeyLost", "OrderMaker", "RemoteValue", "is_lost"]
 
 _ALIVE = ("finished", "pending")
-
-
-class KeyLost(Exception):
-    """A value that lived on the cluster is gone."""
 
 
 class RemoteValue(Remote):
@@ -92,6 +90,7 @@ class OrderMaker:
         numbers = {run.number for run in parcel.runs} if linked else ()
         items: list[Item] = []
         kept = self._kept(parcel) if linked else ()
+        asks: dict[int, Any] = {}
         for run in parcel.runs:
             code = run.stage.code
             place = places.get(id(code))
@@ -99,6 +98,8 @@ class OrderMaker:
                 place = places[id(code)] = len(codes)
                 assert isinstance(code, Code)
                 codes.append(code._replace(function=None))
+            if run.cache is not None:
+                asks[run.number] = run.cache.ask(run.redo)
             bindings: tuple[tuple[int, Any], ...] = ()
             if run.deps:
                 bindings = tuple(
@@ -127,6 +128,7 @@ class OrderMaker:
             codes,
             items,
             self._session.flight_folder,
+            asks,
         )
 
     def _kept(self, parcel: Parcel) -> set[int]:
@@ -148,6 +150,8 @@ class OrderMaker:
             return BOUND_INPUT_BYTES, self._input(self._sent(value), inputs, places)
         if isinstance(value, RemoteValue):
             return BOUND_INPUT, self._input(value.future, inputs, places)
+        if isinstance(value, StoredValue):
+            return BOUND_STORED, value.ref
         if dep.state not in SUCCESSFUL or dep.error is not None:  # allowed to fail
             error = dep.error
             assert error is not None

@@ -7,10 +7,13 @@ Dask here, and nothing that a worker should not load.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.runner.context import FlowInfo, LogLine, TaskInfo
+
+if TYPE_CHECKING:
+    from daskflow.caching.plans import CachePlan
 
 __all__ = [
     "BOUND_ERROR",
@@ -21,6 +24,7 @@ __all__ = [
     "BOUND_NOTHING",
     "BOUND_PICKLED",
     "BOUND_PLAIN",
+    "BOUND_STORED",
     "ENDED_BADLY",
     "ENDED_PROCESS",
     "ENDED_TIMED_OUT",
@@ -28,6 +32,7 @@ __all__ = [
     "INLINE_LIMIT",
     "PLAIN_TYPES",
     "Code",
+    "Commit",
     "Item",
     "Order",
     "Report",
@@ -49,6 +54,9 @@ BOUND_ERROR = 4  # pickled exception of an input that was allowed to fail
 BOUND_LIVE = 5  # the object itself; workers in the flow process only
 BOUND_NOTHING = 6  # waited for, not handed over
 BOUND_INPUT_BYTES = 7  # position among the Dask inputs, which holds bytes to unpickle
+BOUND_STORED = 8  # a `StoredRef`: loaded from its result store by whoever takes it
+
+_NO_ASKS: Mapping[int, Any] = {}
 
 ENDED_WELL = 0
 ENDED_BADLY = 1
@@ -62,6 +70,17 @@ Told = tuple[int, int, float, float, float | None, float | None, int, Any, int |
 """number, how it ended, started_at, run_s, cpu_s, encode_s, binding tag, value, bytes."""
 
 
+class Commit(NamedTuple):
+    """What the cache made of a run whose outcome is told in the same report, or was before."""
+
+    number: int
+    hit: bool
+    key: str | None
+    digest: str | None  # of the result's content
+    saved_s: float | None  # what a hit took when it was made
+    why: str | None  # not cached, or not looked up
+
+
 class Code(NamedTuple):
     """One task's function, as a parcel carries it."""
 
@@ -72,6 +91,7 @@ class Code(NamedTuple):
     flow: FlowInfo
     function: Callable[..., Any] | None = None  # for the flow process itself; never sent
     timeout_s: float | None = None  # of one attempt
+    cache: CachePlan | None = None  # None: its runs are not cached
 
 
 class Order(NamedTuple):
@@ -84,6 +104,7 @@ class Order(NamedTuple):
     codes: list[Code]
     items: list[Item]
     flight_folder: str | None
+    asks: Mapping[int, Any] = _NO_ASKS  # by number: an `Ask`, for runs that are cached
 
 
 class Report(NamedTuple):
@@ -99,3 +120,5 @@ class Report(NamedTuple):
     final: bool
     peak_memory: int | None
     waits: bool = False  # its thread has given its slot back, to wait for runs that it submitted
+    commits: Sequence[Commit] = ()
+    gone: Sequence[tuple[int, int]] = ()  # run and slot of inputs that their store lost

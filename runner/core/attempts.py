@@ -17,6 +17,7 @@ from daskflow.runner.core.graph import Outcome, Run, Scope
 from daskflow.runner.core.retries import crash_backoff, retry_delay
 from daskflow.runner.core.states import (
     AWAITING_RETRY,
+    CACHED,
     CRASHED,
     FAILED,
     FINAL,
@@ -76,7 +77,10 @@ class Attempts:
             run.state, noted = RETRYING, False
         if ok:
             run.value, run.result_bytes = value, result_bytes
-            self._endings.complete(run, ended_at)
+            if run.cache is not None and run.cache.hit:
+                self._endings.end(run, CACHED, ended_at, None, None)
+            else:
+                self._endings.complete(run, ended_at)
             return
         assert error is not None
         text = describe(error)

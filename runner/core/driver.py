@@ -12,6 +12,7 @@ no longer open in its parcel is dropped and counted in `late`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from daskflow.errors import TaskCrashed
 from daskflow.runner.core.attempts import Attempts
@@ -20,7 +21,7 @@ from daskflow.runner.core.endings import Endings
 from daskflow.runner.core.graph import LaneKey, Outcome, Run, Scope, Stage
 from daskflow.runner.core.lanes import Lanes
 from daskflow.runner.core.packing import PackingRules
-from daskflow.runner.core.states import CRASHED, FINAL
+from daskflow.runner.core.states import CACHED, CRASHED, FINAL
 
 __all__ = ["Decisions", "Driver", "Transition", "describe"]
 
@@ -58,6 +59,15 @@ class Driver:
         """Hand over all decisions since the last call."""
         return self._endings.take()
 
+    def take_lookups(self) -> list[Run]:
+        """Hand over the runs that are ready and may be cached; `found` or `missed` answers each."""
+        taken, self._inputs.lookups = self._inputs.lookups, []
+        return taken
+
+    def has_work(self) -> bool:
+        """Whether a run waits for a slot: only then a cluster is needed."""
+        return self._lanes.has_ready()
+
     def next_due(self) -> float | None:
         """When `tick` and `pack` have something to do, in the caller's clock; None for never."""
         if self._inputs.has_unwanted():
@@ -81,7 +91,10 @@ class Driver:
             else:
                 self._refuse(run, run.created_at)
         elif not run.deps:
-            self._lanes.put(run)
+            if run.cache is None:
+                self._lanes.put(run)
+            else:
+                self._inputs.queue(run)
         elif (bad := self._inputs.connect(run)) is not None:
             self._endings.not_ready(run, bad, run.created_at)
 
@@ -94,6 +107,29 @@ class Driver:
         self._inputs.sweep()
         if self.slots:
             self._lanes.pack(self.slots, now, self._endings.decisions.send)
+
+    # -- what the cache tells ------------------------------------------------------------------
+
+    def found(self, run: Run, value: Any, size: int | None, at: float) -> None:
+        """The result of a run that was looked up is there already."""
+        if run.state in FINAL or run.parcel is not None:
+            self.late += 1
+        elif run.stage.scope.cancelled:
+            self._endings.cancel(run, at)
+        else:
+            run.value, run.result_bytes = value, size
+            self._endings.end(run, CACHED, at, None, None)
+
+    def missed(self, run: Run, at: float) -> None:
+        """A run that was looked up has to be executed."""
+        if run.state in FINAL or run.parcel is not None:
+            self.late += 1
+        elif run.stage.scope.cancelled:
+            self._endings.cancel(run, at)
+        elif self.refusal is not None:
+            self._refuse(run, at)
+        else:
+            self._inputs.ready(run)
 
     # -- what workers tell ---------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import PENDING
 from daskflow.runner.core.turns import Turns
 
-__all__ = ["Estimate", "Lane", "LaneKey", "Outcome", "Parcel", "Remote", "Run", "Scope", "Stage"]
+__all__ = ["CacheNote", "Estimate", "Lane", "LaneKey", "Outcome", "Parcel", "Remote", "Run", "Scope", "Stage"]
 
 
 class Remote:
@@ -153,6 +153,16 @@ class Stage:
             self.family = above.family
 
 
+class CacheNote:
+    """What the core knows of a run that may be cached; the shell's class knows more."""
+
+    __slots__ = ("hit", "wanted")
+
+    def __init__(self) -> None:
+        self.wanted = True  # to be looked up before it is queued
+        self.hit = False
+
+
 class Run:
     """One task run."""
 
@@ -160,6 +170,7 @@ class Run:
         "__weakref__",
         "allowed",
         "attempt",
+        "cache",
         "callbacks",
         "cause",
         "children",
@@ -242,6 +253,7 @@ class Run:
         self.looked_at = False
         self.name: str | None = None
         self.callbacks: list[Callable[[], object]] | None = None
+        self.cache: CacheNote | None = None
 
     @property
     def task_run_id(self) -> str:

@@ -33,6 +33,7 @@ class Inputs:
     def __init__(self, lanes: Lanes, spoiled: Callable[[Run, Run], None]) -> None:
         self._lanes = lanes
         self._spoiled = spoiled
+        self.lookups: list[Run] = []  # to be looked up in the cache before they are queued
         self._lossy = False  # some value was lost, so inputs that were there may not be any more
         self._sweep = False  # one was lost that queued runs may take
         self._unwanted: list[Run] = []  # noted since the last sweep
@@ -52,10 +53,20 @@ class Inputs:
         missing: list[Run] = []
         bad = self._wait(run, inputs, missing)
         if bad is None and not run.waiting:
-            self._lanes.put(run)
+            self.queue(run)
         for dep in missing:
             self.need(dep)
         return bad
+
+    def queue(self, run: Run, *, first: bool = False) -> None:
+        """Queue a run whose inputs are all there, or have it looked up before."""
+        if (note := run.cache) is not None and note.wanted and not run.redo:
+            note.wanted = False
+            self.lookups.append(run)
+        elif first:
+            self._lanes.put_first(run)
+        else:
+            self._lanes.put(run)
 
     def _wait(self, run: Run, inputs: dict[Run, bool], missing: list[Run]) -> Run | None:
         """Let `run` wait for what is not there, or return an input that will never be.
@@ -100,10 +111,7 @@ class Inputs:
                 self.need(dep)
             if missing:
                 return
-        if first:
-            self._lanes.put_first(run)
-        else:
-            self._lanes.put(run)
+        self.queue(run, first=first)
 
     def count_in(self, run: Run) -> None:
         """Hold the inputs of `run` until it lets `go` of them."""

@@ -83,6 +83,10 @@ class Lanes:
             ]
         return lane
 
+    def has_ready(self) -> bool:
+        """Whether any run is queued."""
+        return any(lane.turns for lane in self._order)
+
     def take_out(self, unwanted: Callable[[Run], bool]) -> list[Run]:
         """Take all queued runs for which `unwanted` holds out of their queues, in order."""
         taken: list[Run] = []

@@ -13,11 +13,11 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.cluster.executor.channel import Channel
-from daskflow.runner.cluster.protocol import Item, Order, Report, Told
+from daskflow.runner.cluster.protocol import Commit, Item, Order, Report, Told
 from daskflow.runner.context import LogLine
 
 if TYPE_CHECKING:
@@ -67,6 +67,10 @@ class ActiveParcel:
         self.telling = threading.Lock()  # held to decide what the next report says
         self._gave_way: set[int] = set()  # threads
         self.waited_s = 0.0  # by the current run, for runs that it submitted
+        self.committing: Callable[[], object] | None = None  # stores what is not stored yet
+        self.unstored: deque[Any] = deque()  # outcomes that wait for it
+        self.commits: deque[Commit] = deque()
+        self.gone: deque[tuple[int, int]] = deque()  # inputs that their store has lost
 
     def now(self) -> float:
         """Wall-clock time as of the parcel's start, never set back or forward since."""
@@ -132,6 +136,8 @@ class ActiveParcel:
             if final:
                 self.take_rest()
                 self.sink.ended = True
+            if self.committing is not None:  # what is told is stored
+                self.committing()
             # outcomes first: the log lines of whatever is taken here are in `lines` already
             told, lines, returned = (
                 _drain(self.told),
@@ -153,6 +159,8 @@ class ActiveParcel:
                 final,
                 peak,
                 waits,
+                _drain(self.commits),
+                _drain(self.gone),
             )
             try:
                 channel.send(report)
@@ -160,6 +168,8 @@ class ActiveParcel:
                 self.told.extendleft(reversed(told))
                 self.sink.lines.extendleft(reversed(lines))
                 self.returned.extendleft(reversed(returned))
+                self.commits.extendleft(reversed(report.commits))
+                self.gone.extendleft(reversed(report.gone))
                 raise
 
     def let_go(self) -> None:

@@ -18,6 +18,7 @@ from daskflow.runner.cluster.executor.attempt import (
     REPORT_BYTES,
     Kept,
     LoadedFunction,
+    committing_of,
     context_of,
     tell_error,
     tell_result,
@@ -85,6 +86,7 @@ class _Together:
         self._functions = functions
         self._inputs = inputs
         self._kept: Kept = {}
+        self._committing = committing_of(parcel, functions)
         self._gone: dict[int, asyncio.Event] = {}  # runs that others of the parcel wait for
         self._open: dict[asyncio.Task[None], Item] = {}
 
@@ -129,20 +131,38 @@ class _Together:
         started_at = parcel.now()
         parcel.overlapping[number] = started_at
         try:
-            values = bind(bindings, self._inputs, self._kept) if bindings else ()
-            args, kwargs = decode_arguments(payload, values)
             function = self._functions[place]
             if isinstance(function, BaseException):
                 tell_error(parcel, context, started_at, 0.0, None, function)
                 return
-            limit_s = parcel.order.codes[place].timeout_s
-            if limit_s is None:
-                result = await function(*args, **kwargs)
-            else:
-                gave_up = self._telling_gone(number) if kept else None
-                call = partial(function, *args, **kwargs)
-                result = await limited_async(parcel, context, limit_s, gave_up, call)
-        except MissingInput:
+            committing = self._committing
+            if parcel.order.codes[place].cache is None:
+                committing = None
+            looked: Any = None
+            result: Any = None
+            if committing is not None:
+                bound = committing.bound(payload, bindings, self._inputs, self._kept)
+                looked = await asyncio.to_thread(committing.look, place, number, bound)
+                result = committing.found_by(looked)
+            if result is None:
+                values = bind(bindings, self._inputs, self._kept) if bindings else ()
+                args, kwargs = decode_arguments(payload, values)
+                began = parcel.now()
+                limit_s = parcel.order.codes[place].timeout_s
+                if limit_s is None:
+                    result = await function(*args, **kwargs)
+                else:
+                    gave_up = self._telling_gone(number) if kept else None
+                    call = partial(function, *args, **kwargs)
+                    result = await limited_async(parcel, context, limit_s, gave_up, call)
+                if committing is not None:
+                    took = parcel.now() - began
+                    result = await asyncio.to_thread(
+                        committing.finish, looked, context.id, result, took, began
+                    )
+        except MissingInput as missing:
+            if missing.slot is not None:
+                parcel.gone.append((number, missing.slot))
             parcel.returned.append(number)
             return
         except GivenUp:  # the watchdog has told of it
@@ -155,6 +175,10 @@ class _Together:
             parcel.overlapping.pop(number, None)
         run_s = parcel.now() - started_at
         into = self._kept if kept else None
+        if committing is not None:
+            told = partial(committing.tell, context, started_at, run_s, None, result, into)
+            await _finish(asyncio.get_running_loop().run_in_executor(None, told))
+            return
         tell = partial(tell_result, parcel, context, started_at, run_s, None, result, into)
         if parcel.channel.live or is_small(result):
             tell()

@@ -16,6 +16,7 @@ from daskflow.runner.cluster.executor.attempt import (
     REPORT_BYTES,
     Kept,
     LoadedFunction,
+    committing_of,
     tell_error,
     tell_result,
 )
@@ -64,7 +65,7 @@ def run_in_turn(
     parcel_token = current_parcel.set(parcel.handle)
     parcel.start_box()
     try:
-        _turns(parcel, limited(parcel, parcel.order.codes, functions), inputs, entry)
+        _turns(parcel, functions, limited(parcel, parcel.order.codes, functions), inputs, entry)
     finally:
         parcel.running = None
         current_parcel.reset(parcel_token)
@@ -74,6 +75,7 @@ def run_in_turn(
 
 def _turns(
     parcel: ActiveParcel,
+    plain: Sequence[LoadedFunction],
     functions: Sequence[LoadedFunction],
     inputs: Sequence[Any],
     entry: FlightEntry | None,
@@ -84,11 +86,13 @@ def _turns(
     pending, tell, note = parcel.pending, parcel.told.append, entry.start if entry else None
     make_current = current_task_run.set
     local: Kept = {}
+    committing = committing_of(parcel, plain)
     args: Any
     kwargs: Any
     values: Any
     result: Any
     payload: Any
+    bound: Any
     caught: BaseException | None
     args = kwargs = values = result = payload = caught = None
     cpu_before, short = thread_time(), 0
@@ -108,17 +112,23 @@ def _turns(
         if live:
             current_flow_run.set(flows[place])
         try:
-            if bindings or type(payload) is bytes:
+            if committing is not None and code.cache is not None and callable(function):
+                bound = committing.bound(payload, bindings, inputs, local)
+                result = committing.run(place, context, function, bound)
+                bound = None
+            elif bindings or type(payload) is bytes:
                 values = bind(bindings, inputs, local) if bindings else ()
                 args, kwargs = decode_arguments(payload, values)
             else:
                 args, kwargs = payload
             if isinstance(function, BaseException):
                 caught = function  # not raised: its traceback would grow with every run
-            else:
+            elif committing is None or code.cache is None:
                 # in a context of its own: what a run sets there does not reach the next one
                 result = copy_context().run(function, *args, **kwargs)
-        except MissingInput:
+        except MissingInput as missing:
+            if missing.slot is not None:
+                parcel.gone.append((number, missing.slot))
             parcel.returned.append(number)
             continue
         except GivenUp:  # the watchdog has told of it, and taken what was left
@@ -146,6 +156,9 @@ def _turns(
             if deadline is not None and epoch + ended > deadline:
                 break
             continue
+        elif committing is not None and code.cache is not None:
+            into = local if kept else None
+            committing.tell(context, started_at, run_s, cpu_s, result, into)
         else:
             tell_result(parcel, context, started_at, run_s, cpu_s, result, local if kept else None)
         # a frame outlives its call where an exception is kept: it must hold nothing of a run

@@ -16,6 +16,7 @@ from typing import Any
 
 import cloudpickle
 
+from daskflow.errors import StoreError
 from daskflow.runner.cluster.executor.structure import MAX_DEPTH, replace_inside
 from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
@@ -26,6 +27,7 @@ from daskflow.runner.cluster.protocol import (
     BOUND_NOTHING,
     BOUND_PICKLED,
     BOUND_PLAIN,
+    BOUND_STORED,
     INLINE_LIMIT,
     PLAIN_TYPES,
 )
@@ -46,7 +48,18 @@ _TABLES = frozenset({"numpy", "pandas", "polars", "pyarrow"})
 
 
 class MissingInput(Exception):
-    """An input that was to come from the same parcel has not ended well."""
+    """An input cannot be had here.
+
+    Attributes
+    ----------
+    slot : int or None
+        Which one, when it is gone from its result store; None when it was to come from the same
+        parcel and has not ended well.
+    """
+
+    def __init__(self, slot: int | None = None) -> None:
+        super().__init__(slot)
+        self.slot = slot
 
 
 class Slot:
@@ -82,10 +95,10 @@ def bind(
     Raises
     ------
     MissingInput
-        When an input was to come from this parcel and did not.
+        When an input was to come from this parcel and did not, or is gone from its store.
     """
     values: list[Any] = []
-    for tag, value in bindings:
+    for slot, (tag, value) in enumerate(bindings):
         if tag == BOUND_LOCAL:
             found = local.get(value)
             if found is None:
@@ -99,10 +112,19 @@ def bind(
             values.append(inputs[value])
         elif tag == BOUND_INPUT_BYTES:
             values.append(pickle.loads(inputs[value]))
+        elif tag == BOUND_STORED:
+            values.append(_stored(value, slot))
         else:
             assert tag == BOUND_NOTHING
             values.append(None)
     return values
+
+
+def _stored(ref: Any, slot: int) -> Any:
+    try:
+        return ref.load()
+    except StoreError as error:  # gone, damaged, or its storage is away: it is made again
+        raise MissingInput(slot) from error
 
 
 def decode_arguments(payload: Any, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

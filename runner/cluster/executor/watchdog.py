@@ -82,7 +82,8 @@ def _look_after(parcel: ActiveParcel, now: float) -> None:
     if current is not None and parcel.deadline is not None and now > parcel.deadline:
         parcel.cut()
     gave_up = bool(parcel.clocks) and give_up_late(parcel, now)
+    untold = parcel.told or parcel.sink.lines or parcel.unstored
     waited = now - parcel.reported_at > _NOTE_AFTER_S
-    if running or gave_up or parcel.returned or (waited and (parcel.told or parcel.sink.lines)):
+    if running or gave_up or parcel.returned or (waited and untold):
         parcel.report(running=running)
         parcel.noted.update(number for number, _ in running)

@@ -1,0 +1,242 @@
+"""How one task caches in one flow run, and the key of one call: the same in every process.
+
+A `CachePlan` travels with the task's code.  The flow process makes keys from content digests alone;
+a worker that has the values makes the very same keys.  An argument that is a future counts as the
+content of its result; a future inside an argument stands there as a `DigestRef`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from daskflow.caching.code import CodeDigest
+from daskflow.caching.hashing import content_digest
+from daskflow.caching.keys import CacheKey, bind_inputs, make_key
+from daskflow.caching.policy import NO_CACHE, CachePolicy
+from daskflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from daskflow.caching.index import Entry
+    from daskflow.caching.store import ResultStore
+
+__all__ = [
+    "CachePlan",
+    "DigestRef",
+    "KeyContext",
+    "StoreAddress",
+    "StoredRef",
+    "digest_of",
+    "key_from",
+    "key_of",
+    "open_store",
+    "run_key",
+]
+
+SECRET_VARIABLE = "DASKFLOW_RESULTS__SECRET"
+_OPEN = 8  # stores that a process keeps open
+
+
+class StoreAddress(NamedTuple):
+    """Where results are kept; opened in each process, with the secret of that process.
+
+    Attributes
+    ----------
+    url : str
+    allow_pickle : bool
+    sealed : bool
+        Entries carry an HMAC of the secret in ``DASKFLOW_RESULTS__SECRET``.
+    options : tuple of (str, object)
+        Of the fsspec file system.
+    """
+
+    url: str
+    allow_pickle: bool = True
+    sealed: bool = False
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+class CachePlan(NamedTuple):
+    """What the runs of one task need to know about caching.
+
+    Attributes
+    ----------
+    task_name : str
+    policy : CachePolicy
+    code : CodeDigest or None
+    key_fn : bytes or None
+        Pickled `cache_key_fn`.
+    flow_run_id : str
+    flow_parameters : mapping of str to str, or None
+        Content digests.
+    expires_s : float or None
+        Seconds that a result is good for.
+    refresh : bool
+        Look nothing up, and replace what is there.
+    required : bool
+        ``persist_result=True``: a result that cannot be stored fails its run.
+    store : StoreAddress
+    """
+
+    task_name: str
+    policy: CachePolicy
+    code: CodeDigest | None
+    key_fn: bytes | None
+    flow_run_id: str
+    flow_parameters: Mapping[str, str] | None
+    expires_s: float | None
+    refresh: bool
+    required: bool
+    store: StoreAddress
+
+
+class _KeyTask(NamedTuple):
+    name: str
+
+
+class KeyContext(NamedTuple):
+    """What `cache_key_fn` gets as its first argument.
+
+    Attributes
+    ----------
+    task : object
+        With a `name`.
+    flow_run_id : str
+    """
+
+    task: _KeyTask
+    flow_run_id: str
+
+
+class DigestRef:
+    """Stands for a value of which only the content digest is known."""
+
+    __slots__ = ("digest",)
+
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+
+    def __daskflow_hash__(self) -> tuple[str, str]:
+        return ("a value by its content digest", self.digest)
+
+
+class StoredRef(NamedTuple):
+    """A result in a store: where, and its index entry."""
+
+    store: StoreAddress
+    entry: Entry
+
+    def load(self) -> Any:
+        """Return the value, fresh.
+
+        Raises
+        ------
+        ResultGone
+            When it is not there any more, or damaged.
+        StoreError
+            When the storage cannot answer.
+        """
+        return open_store(self.store).load(self.entry)
+
+
+_stores: OrderedDict[tuple[str, StoreAddress], ResultStore] = OrderedDict()
+_lock = threading.Lock()
+
+
+def open_store(address: StoreAddress, flow_run_id: str = "") -> ResultStore:
+    """Return the store at `address`, one object per process and flow run.
+
+    A store object remembers misses, so that of an earlier flow run would miss what came since.
+    """
+    key = flow_run_id, address
+    with _lock:
+        store = _stores.get(key)
+        if store is None:
+            store = _stores[key] = _new_store(address)
+            while len(_stores) > _OPEN:
+                _stores.popitem(last=False)
+        else:
+            _stores.move_to_end(key)
+        return store
+
+
+def _new_store(address: StoreAddress) -> ResultStore:
+    from daskflow.caching.store import ResultStore  # loads pyarrow: only where results are cached
+
+    secret = os.environ.get(SECRET_VARIABLE, "").encode() or None
+    if address.sealed and secret is None:
+        raise UsageError(
+            f"results are sealed with a secret, and {SECRET_VARIABLE} is not set in this process; "
+            "set it on every worker"
+        )
+    return ResultStore(
+        address.url,
+        secret=secret if address.sealed else None,
+        allow_pickle=address.allow_pickle,
+        options=dict(address.options),
+    )
+
+
+def key_of(
+    plan: CachePlan, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> CacheKey | None:
+    """Return the key of a call; None when it asks for no caching.
+
+    Parameters
+    ----------
+    plan : CachePlan
+    signature : inspect.Signature
+        Of the function.
+    args, kwargs
+        Of the call, with `DigestRef` for what came from futures; for a plan with a `key_fn`, as
+        the function gets them.
+
+    Raises
+    ------
+    Uncacheable
+        When an argument that counts has no content to hash.
+    UsageError
+        When `cache_key_fn` returns anything but a string or None.
+    """
+    if plan.key_fn is not None:
+        key_fn: Callable[[KeyContext, dict[str, Any]], Any] = pickle.loads(plan.key_fn)
+        context = KeyContext(_KeyTask(plan.task_name), plan.flow_run_id)
+        custom = key_fn(context, bind_inputs(signature, args, kwargs))
+        return None if custom is None else make_key(plan.task_name, plan.policy, custom=custom)
+    digests = None
+    if "INPUTS" in plan.policy.components:
+        digests = {
+            name: digest_of(value, name)
+            for name, value in bind_inputs(signature, args, kwargs).items()
+            if name not in plan.policy.excluded
+        }
+    return key_from(plan, digests)
+
+
+def digest_of(value: Any, name: str) -> str:
+    """Return the content digest of an argument, or of what a `DigestRef` stands for."""
+    return value.digest if type(value) is DigestRef else content_digest(value, name=name)
+
+
+def key_from(plan: CachePlan, inputs: Mapping[str, str] | None) -> CacheKey | None:
+    """Return the key of a call with these content digests of its arguments."""
+    return make_key(
+        plan.task_name,
+        plan.policy,
+        code=plan.code,
+        inputs=inputs,
+        flow_run_id=plan.flow_run_id,
+        flow_parameters=plan.flow_parameters,
+    )
+
+
+def run_key(task_run_id: str) -> CacheKey:
+    """Return the key of a result that persists and is found by its own run only."""
+    key = make_key("", NO_CACHE, custom=f"task run {task_run_id}")
+    assert key is not None
+    return CacheKey(key.key, {"task run": task_run_id})

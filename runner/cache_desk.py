@@ -1,0 +1,185 @@
+"""Cache look-ups of one session's driver, and single flight: equal keys are executed once.
+
+The driver's thread hands over runs that are ready; keys are looked up in batches, in a thread of
+their own, for storage may be far away; answers come back as events.  What is found needs no cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from daskflow.errors import DaskflowError
+from daskflow.runner.context import FLOW_LOGGER
+from daskflow.runner.core.driver import Driver
+from daskflow.runner.core.graph import Parcel, Run
+from daskflow.runner.core.states import SUCCESSFUL
+
+if TYPE_CHECKING:
+    from daskflow.caching.index import Entry
+    from daskflow.caching.plans import StoreAddress
+    from daskflow.runner.cache_notes import RunCache
+    from daskflow.runner.cluster.protocol import Commit
+
+__all__ = ["CacheDesk"]
+
+_logger = logging.getLogger(FLOW_LOGGER)
+_Batch = list[tuple[Run, str]]
+_Found = dict[str, "Entry"]
+
+
+class CacheDesk:
+    """Answers the look-ups of one driver; but for the look-up itself, in the driver's thread.
+
+    Parameters
+    ----------
+    driver : Driver
+    post : callable
+        ``post(call, *args)`` has `call` made in the driver's thread.
+    """
+
+    def __init__(self, driver: Driver, post: Callable[..., None]) -> None:
+        self._driver = driver
+        self._post = post
+        self._pool: ThreadPoolExecutor | None = None
+        self._leaders: dict[tuple[StoreAddress, str], Run] = {}
+        self._led: dict[Run, tuple[StoreAddress, str]] = {}
+        self._followers: dict[Run, list[Run]] = {}
+        self._warned = False
+
+    def look(self, runs: Iterable[Run]) -> None:
+        """Look `runs` up; those whose key only a worker can make are missed at once."""
+        now = time.time()
+        batches: dict[tuple[StoreAddress, str], _Batch] = {}
+        for run in runs:
+            cache = _cache(run)
+            key = _key_of(cache)
+            if key is None:
+                self._driver.missed(run, now)
+                continue
+            address = cache.plan.store
+            leader = self._leaders.get((address, key))
+            if leader is not None and leader.state not in SUCCESSFUL:
+                self._followers.setdefault(leader, []).append(run)
+                continue
+            self._lead(run, address, key)
+            batches.setdefault((address, cache.plan.flow_run_id), []).append((run, key))
+        for (address, flow_run_id), batch in batches.items():
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix="daskflow-lookups")
+            self._pool.submit(self._look_up, address, flow_run_id, batch)
+
+    def _look_up(self, address: StoreAddress, flow_run_id: str, batch: _Batch) -> None:
+        """In the pool's thread."""
+        from daskflow.caching.plans import open_store  # only flows that cache get here
+
+        found: _Found = {}
+        problem: Exception | None = None
+        try:
+            found = open_store(address, flow_run_id).lookup([key for _, key in batch])
+        except Exception as error:  # whatever it is: these runs are executed
+            problem = error
+        self._post(self._answer, address, batch, found, problem)
+
+    def _answer(
+        self, address: StoreAddress, batch: _Batch, found: _Found, problem: Exception | None
+    ) -> None:
+        if problem is not None and not self._warned:
+            self._warned = True
+            expected = isinstance(problem, DaskflowError)
+            _logger.warning(
+                "the result store did not answer, so everything is executed: %s",
+                problem,
+                exc_info=None if expected else problem,
+            )
+        now = time.time()
+        for run, key in batch:
+            entry = found.get(key)
+            if entry is None:
+                self._driver.missed(run, now)
+            else:
+                self._hit(run, address, entry, now)
+
+    def _hit(self, run: Run, address: StoreAddress, entry: Entry, now: float) -> None:
+        from daskflow.caching.plans import StoredRef
+        from daskflow.runner.stored import StoredValue
+
+        small = entry.payload is not None and len(entry.payload) <= 4096
+        ref = StoredRef(address, entry if small else entry.without_payload())
+        cache = _cache(run)
+        cache.hit, cache.digest = True, entry.content_digest
+        cache.status = f"hit {entry.key} {entry.duration_s or 0.0:.6f}"
+        self._driver.found(run, StoredValue(ref), entry.size_bytes, now)
+
+    # -- single flight -------------------------------------------------------------------------
+
+    def _lead(self, run: Run, address: StoreAddress, key: str) -> None:
+        self._leaders[address, key] = run
+        self._led[run] = address, key
+
+    def ended(self, runs: Sequence[Run]) -> None:
+        """Runs are final: those with the same key that waited for one get its result."""
+        if not self._led:
+            return
+        now = time.time()
+        for run in runs:
+            place = self._led.pop(run, None)
+            if place is None:
+                continue
+            del self._leaders[place]
+            followers = self._followers.pop(run, None)
+            if followers:
+                self._follow(run, followers, place, now)
+
+    def _follow(
+        self, leader: Run, followers: list[Run], place: tuple[StoreAddress, str], now: float
+    ) -> None:
+        from daskflow.runner.stored import StoredValue
+
+        made = _cache(leader)
+        plain = type(leader.value) is tuple
+        shared = leader.state in SUCCESSFUL and leader.error is None and leader.kept
+        if shared and made.digest is not None and (plain or isinstance(leader.value, StoredValue)):
+            for run in followers:
+                cache = _cache(run)
+                cache.hit, cache.digest = True, made.digest
+                cache.status = f"hit {place[1]} {leader.run_s or 0.0:.6f}"
+                self._driver.found(run, leader.value, leader.result_bytes, now)
+            return
+        # the first of them takes its place; nothing new can be in the store but by another flow
+        first, *rest = followers
+        self._lead(first, *place)
+        if rest:
+            self._followers[first] = rest
+        self._driver.missed(first, now)
+
+    # -- what workers tell ---------------------------------------------------------------------
+
+    def committed(self, parcel: Parcel, commits: Sequence[Commit]) -> None:
+        """What the cache made of runs of a parcel; before their outcomes."""
+        for commit in commits:
+            run = parcel.open.get(commit.number)
+            if run is not None and run.cache is not None:
+                _cache(run).told(commit)
+
+    def close(self) -> None:
+        """Look nothing more up."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cache(run: Run) -> RunCache:
+    cache: Any = run.cache
+    return cache  # type: ignore[no-any-return]
+
+
+def _key_of(cache: RunCache) -> str | None:
+    try:
+        key = cache.key()
+    except DaskflowError as error:  # what futures stand inside of has no content
+        cache.why = cache.status = f"{type(error).__name__}: {error}"
+        return None
+    return None if key is None else key.key

@@ -1,0 +1,180 @@
+"""Tell the outcomes of cached runs, after what they made is stored.
+
+Invariant: a result that persists is in its store before its outcome is told.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from daskflow.errors import DaskflowError
+from daskflow.runner.cluster.executor.active import ActiveParcel
+from daskflow.runner.cluster.executor.attempt import Kept, tell_error, tell_result
+from daskflow.runner.cluster.executor.cached import (
+    Ask,
+    Bound,
+    Cached,
+    Looked,
+    Made,
+    commit,
+    finish,
+    found_by,
+    look,
+    run_cached,
+)
+from daskflow.runner.cluster.executor.values import encode_result
+from daskflow.runner.cluster.protocol import (
+    BOUND_INPUT,
+    BOUND_LIVE,
+    BOUND_STORED,
+    ENDED_WELL,
+    Commit,
+)
+from daskflow.runner.context import TaskRunContext
+
+__all__ = ["Committing"]
+
+_UNKNOWN = Ask()
+_STORED = BOUND_STORED, None, None
+_MOST = 512  # results that wait to be stored together
+_WAIT_S = 0.05  # and for how long the first of them
+
+
+class _Waiting(NamedTuple):
+    """An outcome that is told once its result is stored."""
+
+    context: TaskRunContext
+    started_at: float
+    run_s: float
+    cpu_s: float | None
+    made: Made
+    ridden: tuple[int, Any, int | None]  # how the result travels with its outcome
+
+
+class Committing:
+    """The cached runs of one parcel.
+
+    Parameters
+    ----------
+    parcel : ActiveParcel
+    functions : sequence
+        The tasks' functions, by place, without a clock around them.
+    """
+
+    def __init__(self, parcel: ActiveParcel, functions: Any) -> None:
+        self.digests: dict[int, str] = {}
+        self._parcel = parcel
+        self._functions = functions
+        self._waiting: deque[_Waiting] = parcel.unstored
+        parcel.committing = self._commit
+
+    def bound(self, payload: Any, bindings: Any, inputs: Any, local: Kept) -> Bound:
+        """The arguments of a run."""
+        return Bound(payload, bindings, inputs, local, self.digests)
+
+    def ask(self, number: int) -> Ask:
+        """What the driver knows of a run's key."""
+        found: Ask = self._parcel.order.asks.get(number, _UNKNOWN)
+        return found
+
+    def look(self, place: int, number: int, bound: Bound) -> Looked:
+        """Look an async run up; its body is awaited by the caller, who calls `finish` then."""
+        plan = self._parcel.order.codes[place].cache
+        assert plan is not None
+        return look(plan, self.ask(number), self._functions[place], bound)
+
+    found_by = staticmethod(found_by)
+    finish = staticmethod(finish)
+
+    def run(self, place: int, context: TaskRunContext, call: Any, bound: Bound) -> Cached | Made:
+        """Look a plain run up, and execute it on a miss."""
+        plan = self._parcel.order.codes[place].cache
+        assert plan is not None
+        function, ask = self._functions[place], self.ask(context.number)
+        return run_cached(plan, ask, context.id, function, call, bound, self._parcel.now)
+
+    def tell(
+        self,
+        context: TaskRunContext,
+        started_at: float,
+        run_s: float,
+        cpu_s: float | None,
+        result: Cached | Made,
+        kept: Kept | None,
+    ) -> None:
+        """Note that a run ended well; `kept` gets the result when a later run takes it."""
+        number, parcel = context.number, self._parcel
+        if isinstance(result, Cached):
+            entry = result.ref.entry
+            self.digests[number] = entry.content_digest
+            if kept is not None:
+                kept[number] = BOUND_STORED, result.ref
+            parcel.commits.append(
+                Commit(number, True, result.key, entry.content_digest, entry.duration_s, None)
+            )
+            size = entry.size_bytes
+            told = (number, ENDED_WELL, started_at, run_s, cpu_s, None, BOUND_STORED)
+            parcel.told.append((*told, result.ref, size))
+            return
+        if result.digest is not None:
+            self.digests[number] = result.digest
+        waiting = _Waiting(context, started_at, run_s, cpu_s, result, _STORED)
+        if result.prepared is None:
+            self._tell_made(waiting, kept)
+            return
+        if kept is not None or result.prepared[0].payload is not None:
+            # now, for the object may change before it is told of
+            ridden = encode_result(result.value, live=parcel.channel.live)
+            if kept is not None:
+                kept[number] = (BOUND_LIVE if ridden[0] == BOUND_INPUT else ridden[0]), ridden[1]
+            if ridden[0] != BOUND_INPUT:
+                waiting = waiting._replace(ridden=ridden)
+        with parcel.telling:
+            self._waiting.append(waiting)
+            first_at = self._waiting[0].started_at + self._waiting[0].run_s
+            if len(self._waiting) >= _MOST or parcel.now() - first_at > _WAIT_S:
+                self._commit()
+
+    def _commit(self) -> None:
+        """Store what waits, and tell of it; for those who hold `telling`."""
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if not waiting:
+            return
+        entries = commit([each.made for each in waiting])
+        for each, entry in zip(waiting, entries, strict=True):
+            if isinstance(entry, DaskflowError):
+                if each.made.store.required:
+                    self._tell_error(each, entry)
+                else:
+                    why = f"{type(entry).__name__}: {entry}"
+                    self._tell_made(each._replace(made=each.made._replace(why=why)), None)
+            else:
+                self._tell_stored(each, entry)
+
+    def _tell_stored(self, each: _Waiting, entry: Any) -> None:
+        from daskflow.caching.plans import StoredRef  # loaded by now
+
+        context, made, parcel = each.context, each.made, self._parcel
+        commit = Commit(context.number, False, made.key, entry.content_digest, None, made.why)
+        parcel.commits.append(commit)
+        ref = StoredRef(made.store.store, entry)
+        # the winner of a race may have stored another result: then that one counts
+        tag, value, size = each.ridden
+        if tag == BOUND_STORED or entry.content_digest != made.digest:
+            tag, value, size = BOUND_STORED, ref, entry.size_bytes
+        elif size is not None:
+            parcel.untold_bytes += size
+        times = each.started_at, each.run_s, each.cpu_s
+        parcel.told.append((context.number, ENDED_WELL, *times, None, tag, value, size))
+
+    def _tell_made(self, each: _Waiting, kept: Kept | None) -> None:
+        context, made = each.context, each.made
+        number = context.number
+        self._parcel.commits.append(Commit(number, False, made.key, made.digest, None, made.why))
+        tell_result(
+            self._parcel, context, each.started_at, each.run_s, each.cpu_s, made.value, kept
+        )
+
+    def _tell_error(self, each: _Waiting, error: DaskflowError) -> None:
+        tell_error(self._parcel, each.context, each.started_at, each.run_s, each.cpu_s, error)

@@ -49,6 +49,7 @@ class Encoded(NamedTuple):
     taken: int  # the values of the first so many deps go along; the rest is only waited for
 
 
+_NO_KWARGS: dict[str, Any] = {}  # one for all: a parcel's pickle has it once
 _new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
 
@@ -185,7 +186,7 @@ def encode(
             if kind not in PLAIN_TYPES or (kind in (str, bytes) and len(value) > _SHORT_TEXT):
                 break
         else:
-            return _new(Encoded, ((args, kwargs), (), None, 0))
+            return _new(Encoded, ((args, _NO_KWARGS), (), None, 0))
     found, blob = _pickled(args, kwargs, literals, task_name)
     if literals.shares and len(blob) > _LITERAL_BYTES:
         args = tuple(literals.share(value, task_name) for value in args)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dask.system import CPU_COUNT
-from distributed import Client, performance_report
+from distributed import Client, Scheduler, performance_report
 from tornado.ioloop import IOLoop
 
 from daskflow.config import get_settings
@@ -55,6 +55,8 @@ class Session:
     flight_folder : str or None
         Private folder that outlives a killed worker; removed when the session closes.  None
         where workers are no processes of ours on this machine.
+    at_home : bool
+        The scheduler lives in this process, so it has daskflow.
     loss_budget : bool
         A killed worker makes its parcels err at once: keys annotated with
         ``{"daskflow_lost": n}`` survive n losses (on a cluster of our own: none).
@@ -67,6 +69,7 @@ class Session:
     in_process = False
     description = ""
     flight_folder: str | None = None
+    at_home = False
     loss_budget = True
 
     def __init__(self) -> None:
@@ -149,6 +152,7 @@ def open_session(runner: TaskRunner) -> Session:
 def _open_dask(session: Session, runner: DaskTaskRunner) -> None:
     if runner.address is not None or runner.cluster is not None:
         _connect(session, runner.address or runner.cluster, runner)
+        session.at_home = isinstance(getattr(runner.cluster, "scheduler", None), Scheduler)
         _introduce(session, runner)
     elif local := runner.as_local():
         _open_local(session, local, runner)
@@ -176,7 +180,7 @@ def _introduce(session: Session, runner: DaskTaskRunner) -> None:
 def _open_local(session: Session, local: LocalTaskRunner, runner: DaskTaskRunner) -> None:
     folder, remove_folder = private_folder()
     session.at_close(remove_folder)
-    session.owned = True
+    session.owned = session.at_home = True
     settings = get_settings().runner
     if local.kind == "threads":
         count, threads = 1, local.threads_per_worker or CPU_COUNT

@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | run | report``.
+"""The command line: ``python -m benchmarks list | run | report | simulate``.
 
 stdout is tables, stderr is progress.  Exit codes: 0 measured (and within budget), 1 a budget was
 missed or a contender gave a wrong value, 2 usage.
@@ -20,6 +20,13 @@ from benchmarks.engines import DaskflowEngine, Engine, RawDask, local_cluster
 from benchmarks.harness import Case, WrongValue, engine_case, run_case
 from benchmarks.journal import append, describe_setting, read
 from benchmarks.results import summaries
+from benchmarks.simulation import simulate
+from benchmarks.simulation_report import (
+    picture,
+    read_simulations,
+    simulation_json,
+    simulation_table,
+)
 from benchmarks.tables import results_table, setting_line, verdict_table
 from benchmarks.workloads import WORKLOADS, Workload
 
@@ -33,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _list()
     if options.command == "report":
         return _report(options.file)
+    if options.command == "simulate":
+        return _simulate(options)
     try:
         return _run(options)
     except WrongValue as error:
@@ -57,6 +66,21 @@ def _report(path: Path) -> int:
         return 2
     for run in runs:
         print(f"{setting_line(run.setting)}\n\n{results_table(summaries(run.measurements))}\n")
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    losses = options.losses / 100
+    done = [
+        simulate(runs, options.workers, losses, options.seed) for runs in options.runs or [100_000]
+    ]
+    if options.json:
+        with options.json.open("a") as file:
+            file.writelines(f"{simulation_json(each)}\n" for each in done)
+        done = read_simulations(options.json)
+    if options.picture:
+        options.picture.write_text(picture(done))
+    print(simulation_table(done))
     return 0
 
 
@@ -131,7 +155,7 @@ def _known_case(text: str) -> str:
 
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
     return int(text)
 
 
@@ -158,6 +182,17 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--controls-only", action="store_true", help="measure only what we compare to")
     report = commands.add_parser("report", help="print the tables of a --json file")
     report.add_argument("file", type=Path, metavar="FILE")
+    simulation = commands.add_parser("simulate", help="the driver under a simulated cluster")
+    simulation.add_argument(
+        "--runs", type=_positive, action="append", metavar="N", help="default 100000; repeatable"
+    )
+    simulation.add_argument("--workers", type=_positive, default=1_000, metavar="N")
+    simulation.add_argument(
+        "--losses", type=float, default=2.0, metavar="PERCENT", help="workers lost a minute"
+    )
+    simulation.add_argument("--seed", type=int, default=0)
+    simulation.add_argument("--json", type=Path, metavar="FILE", help="append, and show all of it")
+    simulation.add_argument("--picture", type=Path, metavar="FILE", help="write an SVG")
     return parser
 
 

@@ -13,85 +13,31 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import random
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Sequence
 
+from benchmarks.simulated_time import Clockwork
+from benchmarks.simulated_workers import (
+    SUCCEEDS,
+    Execution,
+    Faults,
+    Planned,
+    SimulatedValue,
+    Spectator,
+    Worker,
+    lost_inputs,
+)
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Outcome, Parcel, Remote, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
 
-__all__ = ["Execution", "Faults", "SimulatedCluster", "SimulatedValue", "Worker"]
+__all__ = ["SimulatedCluster"]
 
 NOTED_AFTER_S = 0.1  # the executor tells that a run is executing once it lasts
-_RAISES, _EXITS, _SUCCEEDS = "raises", "exits", "succeeds"
+STEALS_EVERY_S = 0.1  # Dask moves what waits behind a long task to an idle worker
 
 
-class Faults(NamedTuple):
-    """How often what happens; probabilities unless the name says otherwise."""
-
-    error: float = 0.1  # an execution raises
-    exits: float = 0.0  # an execution asks its process to end
-    slow: float = 0.05  # an execution takes a hundred times as long
-    loss_every_s: float | None = 0.5  # mean time between losses of a worker
-    blind: float = 0.3  # nobody knows what a lost worker was executing
-    retired: float = 0.1  # the loss was expected
-    large: float = 0.3  # a result stays on its worker
-    twice: float = 0.1  # a report is delivered a second time, later
-    partial: float = 0.2  # outcomes are told after a run, not only at the end of a parcel
-    reordered: float = 0.0  # a report overtakes those of its parcel that were sent before
-    broken: float = 0.0  # the cluster cannot run a parcel at all
-
-
-class SimulatedValue(Remote):
-    """A value on a simulated worker."""
-
-    __slots__ = ("alive",)
-
-    def __init__(self) -> None:
-        self.alive = True
-
-
-class Planned(NamedTuple):
-    """One execution that is to happen on a worker."""
-
-    run: Run
-    start: float
-    end: float
-    ends: str
-
-
-class Execution:
-    """A parcel on a worker."""
-
-    __slots__ = ("done", "parcel", "plan", "rest", "skipped", "told")
-
-    def __init__(self, parcel: Parcel) -> None:
-        self.parcel = parcel
-        self.plan: list[Planned] = []
-        self.done = 0  # of the plan
-        self.skipped: list[int] = []  # a parent of theirs failed beside them
-        self.rest: list[int] = []  # not started within the time box
-        self.told: list[Outcome] = []
-
-
-class Worker:
-    """One slot: what it executes, what waits for it, and the values that it holds."""
-
-    __slots__ = ("came_at", "execution", "lost", "name", "queue", "values")
-
-    def __init__(self, name: str, came_at: float) -> None:
-        self.name = name
-        self.came_at = came_at
-        self.lost = False
-        self.execution: Execution | None = None
-        self.queue: deque[Parcel] = deque()
-        self.values: list[tuple[Run, SimulatedValue]] = []
-
-
-class SimulatedCluster:
+class SimulatedCluster(Clockwork, Spectator):
     """A driver, its shell and its workers.
 
     Parameters
@@ -120,9 +66,8 @@ class SimulatedCluster:
         scheduler_s: float = 0.0,
         restart_s: float = 0.0,
     ) -> None:
-        self.random = random.Random(seed)
+        super().__init__(seed)
         self.faults = faults
-        self.now = 0.0
         self.driver = driver or Driver(rules, self.random.random)
         self.driver.slots = slots
         self.scheduler_s = scheduler_s
@@ -132,59 +77,27 @@ class SimulatedCluster:
         self.workers: list[Worker] = []
         self._idle: list[Worker] = []  # these two are looked through from the end, and may be stale
         self._unfed: list[Worker] = []
+        self._steals = False  # an event that does is on its way
         self._backlog: list[tuple[int, int, Parcel]] = []
-        self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
-        self._order = itertools.count()
         self._last_delivery: dict[int, float] = {}  # reports of one parcel keep their order
         self.submissions = 0  # announced, and still to come
         self.parcels_sent = 0
         for _ in range(slots):
             self._worker_comes()
-        if faults.loss_every_s is not None:
-            self.after(self._next_loss(), self._lose_some_worker)
+        self._announce_loss()
 
     # -- what a subclass may want to hear, or decides -------------------------------------------
 
     def duration(self, run: Run) -> float:
         """Seconds that the next execution of `run` takes."""
-        slow = 100.0 if self._chance(self.faults.slow) else 1.0
+        slow = 100.0 if self.chance(self.faults.slow) else 1.0
         return self.random.expovariate(1 / 0.01) * slow
-
-    def latency(self) -> float:
-        """Seconds that the next message takes."""
-        return self.random.choice((0.0, 0.001, 0.004, 0.03))
 
     def wanted(self) -> bool:
         """Whether something is left to be executed."""
         return bool(self.driver.parcels) or self.driver.next_due() is not None
 
-    def on_turn(self) -> None:
-        """One event and all that follows from it has happened."""
-
-    def on_final(self, runs: Sequence[Run]) -> None:
-        """These runs have ended."""
-
-    def on_sent(self, parcel: Parcel) -> None:
-        """The driver decided to send this parcel."""
-
-    def on_executed(self, done: Sequence[Planned], until: float) -> None:
-        """These executions have ended by `until`, or were cut off then by the loss of a worker."""
-
-    def on_worker_gone(self, worker: Worker) -> None:
-        """This worker was lost."""
-
-    def on_charged(self, runs: Iterable[Run]) -> None:
-        """The loss of a worker may be charged to these runs."""
-
     # -- the user ------------------------------------------------------------------------------
-
-    def at(self, when: float, call: Callable[..., None], *args: object) -> None:
-        """Have `call` happen at a time."""
-        heapq.heappush(self._events, (when, next(self._order), call, args))
-
-    def after(self, delay: float, call: Callable[..., None], *args: object) -> None:
-        """Have `call` happen after a delay."""
-        self.at(self.now + delay, call, *args)
 
     def submit(self, run: Run) -> None:
         """Submit a run, as a flow would."""
@@ -220,12 +133,12 @@ class SimulatedCluster:
                 raise RuntimeError(f"not done after {limit} events")
             self._turn()
             due = self.driver.next_due()
-            coming = self._events[0][0] if self._events else None
+            coming = self.events[0][0] if self.events else None
             if due is not None and (coming is None or due <= coming):
                 self.now = max(self.now, due)
                 self.driver.tick(self.now)
             elif coming is not None and (self.submissions or self.driver.parcels or self.wanted()):
-                self.now, _, call, args = heapq.heappop(self._events)
+                self.now, _, call, args = heapq.heappop(self.events)
                 call(*args)
             else:
                 break
@@ -253,10 +166,10 @@ class SimulatedCluster:
     def _arrive(self, parcel: Parcel) -> None:
         if parcel.id not in self.driver.parcels:
             return
-        if self._chance(self.faults.broken):
+        if self.chance(self.faults.broken):
             self.driver.parcel_failed(parcel.id, self.now, "it cannot run")
             return
-        if gone := self._gone(parcel):
+        if gone := lost_inputs(parcel):
             for dep in gone:
                 self.driver.value_lost(dep)
             self._report_loss(parcel, "an input was lost", (), expected=True)
@@ -278,16 +191,6 @@ class SimulatedCluster:
                 return worker
         return None
 
-    def _gone(self, parcel: Parcel) -> list[Run]:
-        """Inputs whose values were on a worker that is lost."""
-        return [
-            dep
-            for run in parcel.runs
-            if run.deps
-            for dep in run.deps[: run.taken]
-            if isinstance(dep.value, SimulatedValue) and not dep.value.alive
-        ]
-
     def _begin(self, worker: Worker) -> None:
         """Start what waits for this worker, and have Dask send it one more ahead."""
         if worker.lost:
@@ -295,12 +198,29 @@ class SimulatedCluster:
         while worker.execution is None:
             if not worker.queue and not self._refill(worker):
                 self._idle.append(worker)
+                if not self._steals:
+                    self._steals = True
+                    self.after(STEALS_EVERY_S, self._steal)
                 return
             parcel = worker.queue.popleft()
             if parcel.id in self.driver.parcels:
                 self._execute(worker, parcel)
         if not worker.queue and not self._refill(worker):
             self._unfed.append(worker)
+
+    def _steal(self) -> None:
+        """Give idle workers what waits behind a run that executes elsewhere."""
+        self._steals = False
+        for victim in [each for each in self.workers if each.queue and each.execution]:
+            thief = self._free_worker(self._idle)
+            if thief is None:
+                return
+            thief.queue.append(victim.queue.pop())
+            self._begin(thief)
+            self._unfed.append(victim)
+        if self.driver.parcels and self._idle:
+            self._steals = True
+            self.after(STEALS_EVERY_S, self._steal)
 
     def _refill(self, worker: Worker) -> bool:
         if self._backlog:
@@ -316,7 +236,7 @@ class SimulatedCluster:
             self.at(max(plan[-1].start, deadline), self._cut, worker, execution)
         if self.faults.partial:
             for planned in plan[:-1]:
-                if self._chance(self.faults.partial):
+                if self.chance(self.faults.partial):
                     self.at(planned.end, self._tell, worker, execution)
         for planned in plan:
             if planned.end - planned.start > NOTED_AFTER_S:
@@ -332,8 +252,8 @@ class SimulatedCluster:
                 execution.skipped.append(run.number)
                 failed.add(run)
                 continue
-            ends = self._ends()
-            if ends is not _SUCCEEDS:
+            ends = self.faults.ending(self.chance)
+            if ends is not SUCCEEDS:
                 failed.add(run)
             end = at + self.duration(run)
             execution.plan.append(Planned(run, at, end, ends))
@@ -342,33 +262,19 @@ class SimulatedCluster:
                 execution.rest = [each.number for each in parcel.runs[place + 1 :]]
                 return
 
-    def _ends(self) -> str:
-        if self._chance(self.faults.exits):
-            return _EXITS
-        return _RAISES if self._chance(self.faults.error) else _SUCCEEDS
-
     def _perform(self, worker: Worker, execution: Execution) -> None:
         """Make the outcomes of what has been executed by now."""
         first, plan = execution.done, execution.plan
         done = first
         while done < len(plan) and plan[done].end <= self.now:
-            run, start, end, ends = plan[done]
-            if ends is _SUCCEEDS:
-                value: object = (0, run.number)
-                if self._chance(self.faults.large):
+            planned = plan[done]
+            value: object = None
+            if planned.ends is SUCCEEDS:
+                value = (0, planned.run.number)
+                if self.chance(self.faults.large):
                     value = kept = SimulatedValue()
-                    worker.values.append((run, kept))
-                execution.told.append(Outcome(run.number, True, start, end - start, value))
-            elif ends is _EXITS:
-                error: BaseException = SystemExit(1)
-                execution.told.append(
-                    Outcome(run.number, False, start, end - start, None, error, crashed=True)
-                )
-            else:
-                error = ValueError("by chance")
-                execution.told.append(
-                    Outcome(run.number, False, start, end - start, None, error)
-                )
+                    worker.values.append((planned.run, kept))
+            execution.told.append(planned.outcome(value))
             done += 1
         if done > first:
             execution.done = done
@@ -426,11 +332,11 @@ class SimulatedCluster:
 
     def _deliver(self, parcel: Parcel, arrive: Callable[..., None], *args: object) -> None:
         when = self.now + self.latency()
-        if not self._chance(self.faults.reordered):
+        if not self.chance(self.faults.reordered):
             when = max(when, self._last_delivery.get(parcel.id, 0.0))
         self._last_delivery[parcel.id] = when
         self.at(when, arrive, parcel.id, *args)
-        if self._chance(self.faults.twice):
+        if self.chance(self.faults.twice):
             self.at(when + self.latency(), arrive, parcel.id, *args)
 
     # -- losses --------------------------------------------------------------------------------
@@ -443,7 +349,11 @@ class SimulatedCluster:
     def _lose_some_worker(self) -> None:
         if self.workers:
             self.lose(self.random.choice(self.workers))
-        self.after(self._next_loss(), self._lose_some_worker)
+        self._announce_loss()
+
+    def _announce_loss(self) -> None:
+        if (mean_s := self.faults.loss_every_s) is not None:
+            self.after(self.random.expovariate(1 / mean_s), self._lose_some_worker)
 
     def lose(self, worker: Worker) -> None:
         """Kill a worker; another one takes its place, and the driver hears of it later."""
@@ -464,7 +374,7 @@ class SimulatedCluster:
             self._worker_comes()
         for _, value in worker.values:
             value.alive = False
-        expected, blind = self._chance(self.faults.retired), self._chance(self.faults.blind)
+        expected, blind = self.chance(self.faults.retired), self.chance(self.faults.blind)
         self.after(self.latency(), self._notice, worker, lost, expected, blind)
 
     def _notice(
@@ -491,12 +401,3 @@ class SimulatedCluster:
             if executing is not None or len(guilty) == 1:
                 self.on_charged(parcel.open[n] for n in guilty if n in parcel.open)
         self.driver.parcel_lost(parcel.id, self.now, cause, executing=executing, expected=expected)
-
-    # -- chance --------------------------------------------------------------------------------
-
-    def _chance(self, probability: float) -> bool:
-        return probability > 0.0 and self.random.random() < probability
-
-    def _next_loss(self) -> float:
-        assert self.faults.loss_every_s is not None
-        return self.random.expovariate(1 / self.faults.loss_every_s)

@@ -16,9 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from benchmarks.simulated_cluster import Faults, Planned, SimulatedCluster, Worker
+from benchmarks.simulated_cluster import SimulatedCluster
+from benchmarks.simulated_workers import Faults, Planned, Worker
 from daskflow.runner.core.driver import Decisions, Driver
-from daskflow.runner.core.graph import Outcome, Parcel, Run, Scope, Stage
+from daskflow.runner.core.graph import Outcome, Run, Scope, Stage
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.retries import RetryPolicy
 
@@ -176,9 +177,8 @@ class _Flow(SimulatedCluster):
         policy = RetryPolicy(retries=3)
         self._tasks = [Stage(self.scope, name, policy) for name in ("prepare", "fit", "score")]
         self._durations = {
-            stage: itertools.cycle(drawn) for stage, drawn in zip(
-                self._tasks, _durations(workload, chance), strict=True
-            )
+            stage: itertools.cycle(drawn)
+            for stage, drawn in zip(self._tasks, _durations(workload, chance), strict=True)
         }
         self.items = -(-runs // 3)
         self._submitted = 0
@@ -299,12 +299,11 @@ def simulate(
         gc.callbacks.remove(flow.driver.on_collection)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     total = flow.items * 3
-    assert flow.scope.open == 0 and flow.scope.submitted == total
+    assert flow.scope.open == 0
+    assert flow.scope.submitted == total
     driver_s = flow.driver.cpu_total_s
     most_s = flow.most_ended_at or flow.now
-    until_s = sum(
-        entry[0] for place, entry in flow.bins.items() if (place + 1) * bin_s <= most_s
-    )
+    until_s = sum(entry[0] for place, entry in flow.bins.items() if (place + 1) * bin_s <= most_s)
     whole = max(1, int(most_s / bin_s)) * bin_s
     there_s = 1 - flow.away_s / (workers * flow.now)
     return Simulation(

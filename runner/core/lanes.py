@@ -122,9 +122,7 @@ class Lanes:
             if lane.turns and (room := window(lane, slots, self.rules)) > 0:
                 self._pack_lane(lane, room, slots, now, send)
 
-    def _pack_lane(
-        self, lane: Lane, room: int, slots: int, now: float, send: list[Parcel]
-    ) -> None:
+    def _pack_lane(self, lane: Lane, room: int, slots: int, now: float, send: list[Parcel]) -> None:
         turns, rules, is_async = lane.turns, self.rules, lane.key.is_async
         blocked: list[Stage] = []  # may send nothing now
         waiting_s = ready_work_s(turns, rules)

@@ -1,8 +1,8 @@
 """Whose turn it is in a lane: fair between flow runs and tasks, depth first within a graph.
 
-Each flow run, and within it each family of tasks, gets the same share of the work that is sent while
-it has runs that are ready.  A family is a task without inputs and all that descends from it; in it
-the task that is furthest down goes first, so that values are used up before more are made.
+Each flow run, and within it each family of tasks, gets the same share of the work that is sent
+while it has runs that are ready.  A family is a task without inputs and all that descends from it;
+in it the task that is furthest down goes first, so that values are used up before more are made.
 
 Start-time fair queueing: who had the least so far comes next; who was away starts with as much as
 those that are served now, so nobody saves turns up and nobody waits for ever.

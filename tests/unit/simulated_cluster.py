@@ -1,11 +1,12 @@
-"""The simulated cluster with everybody's books kept, and the driver's laws checked at every event."""
+"""The simulated cluster with everybody's books kept, and the laws checked at every event."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from benchmarks.simulated_cluster import Faults, Planned, SimulatedCluster
+from benchmarks.simulated_cluster import SimulatedCluster
+from benchmarks.simulated_workers import Faults, Planned
 from daskflow.runner.core.graph import Parcel, Run
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from benchmarks.simulated_cluster import Faults
+from benchmarks.simulated_workers import Faults
 from daskflow.runner.core.graph import LaneKey, Run, Scope, Stage
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.retries import RetryPolicy

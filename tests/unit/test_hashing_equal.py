@@ -294,7 +294,7 @@ def test_what_has_no_content_is_refused_by_name(make):
 
 def test_a_coroutine_is_refused():
     coroutine = later()
-    with pytest.raises(Uncacheable, match="job is a builtins.coroutine"):
+    with pytest.raises(Uncacheable, match=r"job is a builtins\.coroutine"):
         content_digest(coroutine, name="job")
     coroutine.close()
 

@@ -104,8 +104,11 @@ def test_a_custom_key_is_a_string():
         make_key("a", DEFAULT, custom=5, **GIVEN)
 
 
-@given(st.text(), st.text(), st.dictionaries(st.from_regex(r"[a-z]{1,3}", fullmatch=True),
-                                             st.from_regex(r"[0-9a-f]{4}", fullmatch=True)))  # fmt: skip
+NAMES = st.from_regex(r"[a-z]{1,3}", fullmatch=True)
+DIGESTS = st.from_regex(r"[0-9a-f]{4}", fullmatch=True)
+
+
+@given(st.text(), st.text(), st.dictionaries(NAMES, DIGESTS))
 def test_no_text_can_pass_for_another_part(name, run, inputs):
     """A line break in a name must not read as the next part."""
     policy = INPUTS + RUN_ID

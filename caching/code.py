@@ -82,7 +82,7 @@ def code_digest(
             "be hashed; leave TASK_SOURCE out of the cache policy"
         ) from None
     finally:
-        writer.leaves.close()
+        writer.close()
     return CodeDigest(reduce_parts(root, walk.parts, writer.raw), walk.parts)
 
 

@@ -46,8 +46,12 @@ class _Dump:
     def top(self, node: ast.AST) -> None:
         if isinstance(node, ast.ClassDef):
             self.class_(node, methods=False)
-        else:
-            self.any(node)
+            return
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            # The caller has the default values themselves.
+            plain = ast.arguments(**{**dict(ast.iter_fields(node.args)), **_NO_DEFAULTS})
+            node = type(node)(**{**dict(ast.iter_fields(node)), "args": plain})
+        self.any(node)
 
     def any(self, value: object) -> None:
         if isinstance(value, list):
@@ -122,6 +126,7 @@ class _Dump:
         self.out.append(")")
 
 
+_NO_DEFAULTS: dict[str, list[ast.expr]] = {"defaults": [], "kw_defaults": []}
 _DOCUMENTED = (*_FUNCTIONS, ast.ClassDef, ast.Module)
 
 

@@ -6,7 +6,9 @@ name only.
 
 from __future__ import annotations
 
+import ast
 import dis
+import importlib.util
 import os
 import sys
 import sysconfig
@@ -14,7 +16,7 @@ import types
 from functools import lru_cache
 from typing import Any
 
-__all__ = ["file_of", "global_names", "is_project"]
+__all__ = ["file_of", "global_names", "is_installed", "is_ours", "is_project", "version_of"]
 
 # Names that every module has; their values say where code lives, not what it does.
 _MODULE_NAMES = frozenset(
@@ -23,6 +25,7 @@ _MODULE_NAMES = frozenset(
         *("__builtins__", "__cached__", "__annotations__", "__path__", "__debug__"),
     }
 )
+_MISSING = object()
 _LOADS = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
 _ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 _INSTALLED_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
@@ -84,3 +87,41 @@ def file_of(names: dict[str, Any]) -> str:
     if name == "__main__":
         return os.path.basename(file) if isinstance(file, str) else "__main__"
     return name.replace(".", "/") + ".py"
+
+
+def is_ours(decorator: ast.expr, names: dict[str, Any]) -> bool:
+    """Say whether a decorator is daskflow's: its options are not the function's code."""
+    node = decorator.func if isinstance(decorator, ast.Call) else decorator
+    attributes: list[str] = []
+    while isinstance(node, ast.Attribute):
+        attributes.insert(0, node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return False
+    value = names.get(node.id, _MISSING)
+    for attribute in attributes:
+        value = getattr(value, attribute, _MISSING)
+    if value is _MISSING:
+        return ([node.id, *attributes][-1]) in ("task", "flow")
+    return str(getattr(value, "__module__", "")).partition(".")[0] == "daskflow"
+
+
+def is_installed(module_name: str) -> bool:
+    """Say whether a module that may not be loaded yet is installed, not part of the project."""
+    root = module_name.partition(".")[0]
+    if root in sys.modules:
+        return not is_project(module_name if module_name in sys.modules else root)
+    spec = importlib.util.find_spec(root)
+    if spec is None or spec.origin is None:
+        return False
+    return "site-packages" in spec.origin or root in sys.stdlib_module_names
+
+
+def version_of(root: str) -> str:
+    """Return the version of the installed distribution of that name, empty when there is none."""
+    import importlib.metadata  # 10 ms of import, and only who asks for versions needs it
+
+    try:
+        return importlib.metadata.version(root)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

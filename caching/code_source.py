@@ -8,6 +8,7 @@ through `linecache`, which also knows the cells of notebooks.
 from __future__ import annotations
 
 import ast
+import enum
 import linecache
 import sys
 import types
@@ -54,9 +55,41 @@ def find_class(kind: type) -> ast.ClassDef | None:
     for file, names in files.items():
         for parsed in _parsed(file, names):
             nodes = parsed.classes.get(kind.__qualname__, [])
-            if len(nodes) == 1:
+            if len(nodes) == 1 and _fits(nodes[0], kind, file, parsed):
                 return nodes[0]
     return None
+
+
+def _fits(node: ast.ClassDef, kind: type, file: str, parsed: _Parsed) -> bool:
+    """Say whether nothing of a live class shows that it was made of another source."""
+    live = vars(kind)
+    for function in live.values():
+        code = getattr(function, "__code__", None)
+        if isinstance(code, types.CodeType) and code.co_filename == file:
+            if not any(_same(each, code) for each in parsed.codes.get(code.co_qualname, ())):
+                return False
+    notes = live.get("__annotations__", {})
+    for step in node.body:
+        if isinstance(step, ast.AnnAssign) and isinstance(step.target, ast.Name):
+            note = notes.get(step.target.id)
+            written = ast.unparse(step.annotation)
+            if not isinstance(note, type) or isinstance(step.annotation, ast.Name):
+                if str(getattr(note, "__name__", note)) != written and isinstance(note, str | type):
+                    return False
+            if not _same_constant(step.value, live.get(step.target.id, step)):
+                return False
+        elif isinstance(step, ast.Assign) and isinstance(step.targets[0], ast.Name):
+            if not _same_constant(step.value, live.get(step.targets[0].id, step)):
+                return False
+    return True
+
+
+def _same_constant(written: ast.expr | None, live: Any) -> bool:
+    if isinstance(live, enum.Enum):
+        live = live.value
+    if not isinstance(written, ast.Constant) or not isinstance(live, str | int | float | bytes):
+        return True
+    return repr(written.value) == repr(live)
 
 
 def parse_module(module: types.ModuleType) -> ast.Module | None:

@@ -14,7 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from daskflow.caching.code_ast import class_level_names, local_imports, normal_form
-from daskflow.caching.code_names import file_of, global_names, is_project
+from daskflow.caching.code_names import (
+    file_of,
+    global_names,
+    is_installed,
+    is_ours,
+    is_project,
+    version_of,
+)
 from daskflow.caching.code_source import bytecode, find_class, find_function, parse_module
 from daskflow.caching.hash_writer import ContentWriter, NoContent, type_name
 
@@ -69,7 +76,8 @@ class Walk:
         if isinstance(value, types.ModuleType):
             return self._module(value)
         if isinstance(value, types.MethodType):
-            return f"{self.reach(value.__func__, name)} of {self.reach(value.__self__, name)}"
+            word = self.reach(value.__func__, name)
+            return f"{word} of {self.reach(value.__self__, _called(word, '(self)'))}"
         if isinstance(value, types.FunctionType):
             return self._function(value, name)
         if isinstance(value, type) and not isinstance(value, types.GenericAlias):
@@ -77,7 +85,7 @@ class Walk:
         if isinstance(value, functools.partial):
             word = self.reach(value.func, name)
             bound = self._content((value.args, value.keywords), name)
-            self.parts[f"{word.removeprefix('code ')}(bound arguments)"] = bound
+            self.parts[_called(word, "(bound arguments)")] = bound
             return f"partial {word} {bound}"
         if isinstance(value, staticmethod | classmethod):
             return f"{type(value).__name__} {self.reach(value.__func__, name)}"
@@ -112,7 +120,7 @@ class Walk:
             return
         version = ""
         if self._versions:
-            version = str(getattr(sys.modules.get(root), "__version__", "")) or _version_of(root)
+            version = str(getattr(sys.modules.get(root), "__version__", "")) or version_of(root)
         self.parts[f"package {root}"] = self._digest(f"{root} {version}")
 
     def _digest(self, text: str) -> str:
@@ -142,9 +150,11 @@ class Walk:
 
     def _constant(self, value: Any, name: str) -> str:
         digest = self._content(value, name)
-        if ":" in name:
-            self.parts[name] = digest
-        return f"value {digest}"
+        if ":" not in name:
+            return f"value {digest}"
+        while self.parts.setdefault(name, digest) != digest:
+            name += "'"  # something else has this name already
+        return f"value of {name}"
 
     # ---- modules
 
@@ -200,7 +210,7 @@ class Walk:
         if node is None:
             lines.append(f"{sys.version_info[:2]} {bytecode(function.__code__)}")
         else:
-            lines.append(normal_form(node, lambda each: _is_ours(each, function.__globals__)))
+            lines.append(normal_form(node, lambda each: is_ours(each, function.__globals__)))
             lines += self._imports(node, function.__globals__)
         for parameter, value in _defaults(function):
             lines.append(f"{parameter} {self.reach(value, f'{name}(default {parameter})')}")
@@ -241,7 +251,7 @@ class Walk:
             package = str(names.get("__package__") or "")
             try:
                 full = importlib.util.resolve_name("." * level + module_name, package)
-                if not is_project(full.partition(".")[0]) or _is_installed(full):
+                if not is_project(full.partition(".")[0]) or is_installed(full):
                     self._package(full)
                     continue
                 module = importlib.import_module(full)
@@ -274,7 +284,7 @@ class Walk:
         lines = [f"base {self.reach(base, name)}" for base in kind.__bases__]
         lines.append(f"metaclass {self.reach(type(kind), name)}")
         if node is not None:
-            lines.append(normal_form(node, lambda each: _is_ours(each, names)))
+            lines.append(normal_form(node, lambda each: is_ours(each, names)))
             chains = tuple((each,) for each in sorted(class_level_names(node)) if each in names)
             lines += self._globals(chains, names)
         for member in sorted(vars(kind)):
@@ -288,7 +298,9 @@ def _is_written(member: str, value: Any, kind: type, *, generated: bool) -> bool
     """Say whether a member of a class stands in its source, rather than made from it."""
     inner = getattr(value, "__func__", value)
     if isinstance(inner, types.FunctionType):
-        return generated or not inner.__code__.co_filename.startswith("<") or _in_cell(inner)
+        # What dataclasses and their like generate follows from the source that it is made of.
+        home = inner.__globals__.get("__name__")
+        return generated or (is_project(str(home)) and _has_source(inner))
     if member in _BOOKKEEPING or (member.startswith("__") and member.endswith("__")):
         return False
     if isinstance(value, _DESCRIPTORS):
@@ -298,8 +310,12 @@ def _is_written(member: str, value: Any, kind: type, *, generated: bool) -> bool
     return members is None or not (member.startswith("_") or member in members)
 
 
-def _in_cell(function: types.FunctionType) -> bool:
-    return find_function(function) is not None
+def _has_source(function: types.FunctionType) -> bool:
+    return not function.__code__.co_filename.startswith("<") or find_function(function) is not None
+
+
+def _called(word: str, suffix: str) -> str:
+    return word.removeprefix("code ") + suffix
 
 
 def _defaults(function: types.FunctionType) -> list[tuple[str, Any]]:
@@ -327,41 +343,5 @@ def _wrapped(value: Any) -> Any:
     return found
 
 
-def _is_ours(decorator: ast.expr, names: dict[str, Any]) -> bool:
-    """Say whether a decorator is daskflow's: its options are not the function's code."""
-    node = decorator.func if isinstance(decorator, ast.Call) else decorator
-    attributes: list[str] = []
-    while isinstance(node, ast.Attribute):
-        attributes.insert(0, node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return False
-    value = names.get(node.id, _MISSING)
-    for attribute in attributes:
-        value = getattr(value, attribute, _MISSING)
-    if value is _MISSING:
-        return ([node.id, *attributes][-1]) in ("task", "flow")
-    return str(getattr(value, "__module__", "")).partition(".")[0] == "daskflow"
-
-
 def _never(decorator: ast.expr) -> bool:
     return False
-
-
-def _is_installed(module_name: str) -> bool:
-    root = module_name.partition(".")[0]
-    if root in sys.modules:
-        return not is_project(module_name if module_name in sys.modules else root)
-    spec = importlib.util.find_spec(root)
-    if spec is None or spec.origin is None:
-        return False
-    return "site-packages" in spec.origin or root in sys.stdlib_module_names
-
-
-def _version_of(root: str) -> str:
-    import importlib.metadata  # 10 ms of import, and only who asks for versions needs it
-
-    try:
-        return importlib.metadata.version(root)
-    except importlib.metadata.PackageNotFoundError:
-        return ""

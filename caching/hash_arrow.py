@@ -123,6 +123,8 @@ def _find(kind: pa.DataType) -> _PutColumn:
         return _put_struct
     if any(test(kind) for test in (types.is_list, types.is_large_list, types.is_map)):
         return _put_list
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        return _put_list
     if types.is_fixed_size_list(kind):
         return _put_fixed_list
     try:
@@ -215,11 +217,12 @@ def _put_list(w: ContentWriter, chunks: list[pa.Array], kind: pa.DataType) -> No
 
 
 def _list_lengths(chunk: pa.Array) -> memoryview:
-    width = np.dtype(np.int64 if pa.types.is_large_list(chunk.type) else np.int32)
-    ends = np.frombuffer(chunk.buffers()[1], width, len(chunk) + 1, chunk.offset * width.itemsize)
-    lengths = np.diff(ends).astype(np.int64)
-    if chunk.null_count:
-        lengths[np.asarray(chunk.is_null())] = 0
+    if pa.types.is_map(chunk.type):
+        lengths = np.diff(np.asarray(chunk.offsets)).astype(np.int64)
+        if chunk.null_count:
+            lengths[np.asarray(chunk.is_null())] = 0
+    else:
+        lengths = np.asarray(pc.fill_null(chunk.value_lengths(), 0)).astype(np.int64)
     return lengths.view(np.uint8).data
 
 
@@ -248,7 +251,7 @@ def _put_dictionary(w: ContentWriter, chunks: list[pa.Array], kind: pa.DataType)
 
 
 def _put_other(w: ContentWriter, chunks: list[pa.Array], kind: pa.DataType) -> None:
-    """Views, run-ends and unions: as a type with plain buffers, or value by value."""
+    """Views, run-ends, unions: as a type with plain buffers, or value by value."""
     plain = _plain_type(kind)
     if plain is not None:
         put_column(w, [chunk.cast(plain) for chunk in chunks], plain)
@@ -257,7 +260,7 @@ def _put_other(w: ContentWriter, chunks: list[pa.Array], kind: pa.DataType) -> N
     else:
         w.out.append(_VALUES)
         if pa.types.is_union(kind):
-            w.put([code for chunk in chunks for code in chunk.type_codes.to_pylist()])
+            w.put([value.type_code for chunk in chunks for value in chunk])
         w.put([value for chunk in chunks for value in chunk.to_pylist()])
 
 
@@ -266,8 +269,6 @@ def _plain_type(kind: pa.DataType) -> pa.DataType | None:
         return pa.large_string()
     if kind == pa.binary_view():
         return pa.large_binary()
-    if pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind):
-        return pa.large_list(kind.value_field)
     return None
 
 

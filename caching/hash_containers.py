@@ -18,23 +18,26 @@ _LIST, _TUPLE, _DEQUE = tag("list"), tag("tuple"), tag("deque")
 _ATOMS, _DICT, _SET, _FROZENSET = tag("atoms"), tag("dict"), tag("set"), tag("frozenset")
 # Nothing that marshal copies may be large: bytes go one by one, where large ones are hashed alone.
 _FLAT = ATOMS - {bytes}
+_NAMES = frozenset({str})
+_SHORT = ATOMS - {bytes, str}
+_INLINE_BYTES = 4096
 
 
 def put_sequence(w: ContentWriter, items: list[Any] | tuple[Any, ...]) -> None:
     """Write the elements of a list or tuple in order; atoms alone in one go."""
-    if set(map(type, items)) <= _FLAT:
+    if _FLAT.issuperset(map(type, items)):
         written = dumps(items, 2)
         w.out.append(_ATOMS)
-        if len(written) <= 4096:
+        if len(written) <= _INLINE_BYTES:
             w.out.append(written)
         else:
             w.buffer(written)
         return
     w.out.append(len(items).to_bytes(8, "little"))
-    put = w.put
+    put, append = w.put, w.out.append
     try:
         for item in items:
-            put(item)
+            append(dumps(item, 2)) if type(item) in _SHORT else put(item)
     except NoContent as lack:
         raise lack.within(f"[{_position(items, item)}]") from None
 
@@ -48,13 +51,19 @@ def _sequence(opening: bytes) -> Handler:
         w.out.append(opening)
         put_sequence(w, items)
 
+    flat = opening + _ATOMS
+
     def handle(w: ContentWriter, items: Any) -> None:
         # Atoms alone can neither be a cycle nor cost much: they skip the memo.
-        if set(map(type, items)) <= _FLAT:
-            w.out.append(opening)
-            put_sequence(w, items)
-        else:
+        if not _FLAT.issuperset(map(type, items)):
             w.nest(items, write)
+            return
+        written = dumps(items, 2)
+        if len(written) <= _INLINE_BYTES:
+            w.out.append(flat + written)
+        else:
+            w.out.append(flat)
+            w.buffer(written)
 
     return handle
 
@@ -67,19 +76,18 @@ def _write_deque(w: ContentWriter, items: collections.deque[Any]) -> None:
 
 def put_mapping(w: ContentWriter, mapping: dict[Any, Any]) -> None:
     """Write the items of a dict, whatever their order."""
-    kinds = set(map(type, mapping))
-    if kinds == {str} or not kinds:
+    if _NAMES.issuperset(map(type, mapping)):
         names = sorted(mapping)
         values = [mapping[name] for name in names]
         w.out.append(dumps(names, 2))
-        if set(map(type, values)) <= _FLAT:
+        if _FLAT.issuperset(map(type, values)):
             w.out.append(_ATOMS)
             w.out.append(dumps(values, 2))
             return
-        put = w.put
+        put, append = w.put, w.out.append
         try:
             for value in values:
-                put(value)
+                append(dumps(value, 2)) if type(value) in _SHORT else put(value)
         except NoContent as lack:
             raise lack.within(f"[{names[_position(values, value)]!r}]") from None
         return
@@ -172,8 +180,10 @@ def _write_namespace(w: ContentWriter, value: types.SimpleNamespace) -> None:
 
 
 def _handle_dict(w: ContentWriter, mapping: dict[Any, Any]) -> None:
-    if set(map(type, mapping)) == {str} and set(map(type, mapping.values())) <= _FLAT:
-        _write_dict(w, mapping)
+    if _FLAT.issuperset(map(type, mapping.values())) and _NAMES.issuperset(map(type, mapping)):
+        names = sorted(mapping)
+        values = [mapping[name] for name in names]
+        w.out.append(_DICT + dumps(names, 2) + _ATOMS + dumps(values, 2))
     else:
         w.nest(mapping, _write_dict)
 

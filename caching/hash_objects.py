@@ -140,7 +140,7 @@ def _fields(opening: bytes, names: tuple[str, ...], more: Handler, extra: _Extra
             w.nest(value, write)
             return
         values = fetch(value)
-        if set(map(type, values)) <= _FLAT:
+        if _FLAT.issuperset(map(type, values)):
             w.out.append(opening)
             w.out.append(marshal.dumps(values, 2))
         else:

@@ -99,7 +99,8 @@ def _index(w: ContentWriter, index: pd.Index) -> None:
 
 def put_values(w: ContentWriter, values: Any) -> None:
     """Write the values of a column or an index, and their dtype."""
-    if isinstance(values, np.ndarray | pd.arrays.NumpyExtensionArray):
+    # By exact type: arrays of strings inherit from it too.
+    if isinstance(values, np.ndarray) or type(values) is pd.arrays.NumpyExtensionArray:
         values = np.asarray(values)
         if values.dtype == object:
             w.out.append(_OBJECTS)

@@ -36,7 +36,25 @@ def _series(w: ContentWriter, series: Any) -> None:
     w.out.append(tag("polars.Series"))
     w.put((series.name, repr(series.dtype)))
     column: Any = series.to_arrow(compat_level=polars.CompatLevel.oldest())
-    put_column(w, [column], column.type)
+    # Codes of categories depend on what else the process has seen; the words do not.
+    plain = _decoded(column.type)
+    put_column(w, [column if plain == column.type else column.cast(plain)], plain)
+
+
+def _decoded(kind: Any) -> Any:
+    """Return an Arrow type with words in the place of categories."""
+    arrow: Any = import_module("pyarrow")
+    types = arrow.types
+    if types.is_dictionary(kind):
+        return kind.value_type
+    if types.is_struct(kind):
+        return arrow.struct([field.with_type(_decoded(field.type)) for field in kind])
+    if types.is_large_list(kind):
+        return arrow.large_list(kind.value_field.with_type(_decoded(kind.value_type)))
+    if types.is_fixed_size_list(kind):
+        item = kind.value_field.with_type(_decoded(kind.value_type))
+        return arrow.list_(item, kind.list_size)
+    return kind
 
 
 def _dtype(w: ContentWriter, dtype: Any) -> None:

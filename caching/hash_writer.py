@@ -67,15 +67,13 @@ class ContentWriter:
     ----------
     out : list of bytes
         What was written; handlers append to it, in pieces as they like.
-    leaves : Leaves
-        Hashes large buffers.
     kinds : set of type, optional
         When set, collects the types that were met: their code may count too.
     """
 
     __slots__ = (
         *("_depth", "_low", "_memo", "_open", "_repeats"),
-        *("kinds", "leaves", "out", "raw", "resolve"),
+        *("_leaves", "_threads", "kinds", "out", "raw", "resolve"),
     )
 
     def __init__(
@@ -84,15 +82,28 @@ class ContentWriter:
         self.resolve = resolve
         self.out: list[bytes] = []
         self.raw = raw_hash(algorithm)
-        self.leaves = Leaves(self.raw, threads)
+        self._threads = threads
+        self._leaves: Leaves | None = None
         self.kinds: set[type] | None = None
         # id -> depth while the object is being written, (object, its item) once it is complete;
         # holding the object keeps its id from being given to another one.
         self._memo: dict[int, int | tuple[Any, bytes]] = {}
         self._depth = 0
         self._low = _NO_DEPTH
-        self._open: set[int] = set()
+        self._open: set[int] | None = None
         self._repeats = 0
+
+    @property
+    def leaves(self) -> Leaves:
+        """What hashes large buffers; made when the first one comes."""
+        if self._leaves is None:
+            self._leaves = Leaves(self.raw, self._threads)
+        return self._leaves
+
+    def close(self) -> None:
+        """End the threads, if any were started."""
+        if self._leaves is not None:
+            self._leaves.close()
 
     def put(self, value: Any) -> None:
         """Write one value as one item.
@@ -191,6 +202,8 @@ class ContentWriter:
             self._count_repeat(me)
 
     def _count_repeat(self, me: int) -> None:
+        if self._open is None:
+            self._open = set()
         if me in self._open:
             self._repeats += 1
             if self._repeats > _MOST_REPEATS:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import marshal
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -103,42 +104,48 @@ def make_key(
     if not components:
         return None
     parts = {"task": task_name}
-    # One line per part; names and digests hold no line break, a task's name is written as repr.
-    text = [_FORMAT, f"task {task_name!r}"]
+    made: list[object] = [_FORMAT, task_name]
     if "INPUTS" in components:
         if inputs is None:
             return None
-        for name in sorted(inputs):
-            if name not in policy.excluded:
-                parts[f"input {name}"] = digest = inputs[name]
-                text.append(f"input {name} {digest}")
+        made.append(_put_digests(parts, "input ", inputs, policy.excluded))
     if "TASK_SOURCE" in components:
         if code is None:
             return None
-        text.append(f"code {code.digest}")
+        made.append(("code", code.digest))
         parts.update(_code_parts(code))
     if "RUN_ID" in components:
         if flow_run_id is None:
             return None
+        made.append(("run", flow_run_id))
         parts["run"] = flow_run_id
-        text.append(f"run {flow_run_id!r}")
     if "FLOW_PARAMETERS" in components:
         if flow_parameters is None:
             return None
-        for name in sorted(flow_parameters):
-            parts[f"parameter {name}"] = digest = flow_parameters[name]
-            text.append(f"parameter {name} {digest}")
-    return CacheKey(_hex("\n".join(text)), parts)
+        made.append(_put_digests(parts, "parameter ", flow_parameters, frozenset()))
+    return CacheKey(_hex(made), parts)
+
+
+def _put_digests(
+    parts: dict[str, str], prefix: str, digests: Mapping[str, str], excluded: frozenset[str]
+) -> list[object]:
+    names = sorted(digests)
+    if excluded:
+        names = [name for name in names if name not in excluded]
+    values = [digests[name] for name in names]
+    parts.update(zip([prefix + name for name in names], values, strict=True))
+    return [prefix, names, values]
 
 
 def _keyed(parts: dict[str, str], custom: str) -> CacheKey:
     if not isinstance(custom, str):
         raise UsageError(f"cache_key_fn returned {custom!r}; return a string, or None not to cache")
-    return CacheKey(_hex(f"{_FORMAT}\ncustom {custom!r}"), parts)
+    return CacheKey(_hex([_FORMAT, None, custom]), parts)
 
 
-def _hex(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def _hex(made: list[object]) -> str:
+    # As marshal writes it no text can pass for two; nothing but lists, tuples and strings is here.
+    return hashlib.sha256(marshal.dumps(made, 2)).hexdigest()
 
 
 _prefixed: dict[str, Mapping[str, str]] = {}
@@ -231,6 +238,8 @@ def bind_inputs(
         if len(_plans) >= _MOST_PLANS:
             _plans.clear()
         plan = _plans[id(signature)] = _plan(signature)
+    if not args and kwargs.keys() == plan.names == plan.by_name:
+        return dict(kwargs)
     if plan.var_positional is None and plan.var_keyword is None:
         bound = {**plan.defaults, **dict(zip(plan.positional, args, strict=False)), **kwargs}
         fits = (

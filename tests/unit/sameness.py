@@ -27,7 +27,12 @@ def same(a: Any, b: Any) -> bool:
     if dataclasses.is_dataclass(a):
         return all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
     if hasattr(a, "__pydantic_fields_set__"):
-        parts = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+        parts = (
+            "__dict__",
+            "__pydantic_fields_set__",
+            "__pydantic_extra__",
+            "__pydantic_private__",
+        )
         return all(same(getattr(a, part), getattr(b, part)) for part in parts)
     return repr(a) == repr(b) and bool(a is b or a == b or a != a)
 

@@ -71,6 +71,8 @@ class Storage:
             self.local_root: Path | None = self.local.root
         else:
             self.local_root = None
+            # s3fs would ask for the size first, to read in pieces: one more request for each file
+            self._whole = {"max_concurrency": 1} if self.protocol in _S3 else {}
             self._fs, self._root = _connect(url, self.protocol, self.options)
 
     def __repr__(self) -> str:
@@ -87,7 +89,7 @@ class Storage:
             if self.local:
                 return self.local.read(path)
             try:
-                data: bytes = self._fs.cat_file(self._full(path))
+                data: bytes = self._fs.cat_file(self._full(path), **self._whole)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return data
@@ -104,7 +106,7 @@ class Storage:
                 each = ((path, self.read(path)) for path in names.values())
                 return {path: data for path, data in each if data is not None}
             # `cat` would ask first whether each file exists: one more request for each
-            got = self._fs.cat_ranges(list(names), None, None, on_error="return")
+            got = self._fs.cat_ranges(list(names), None, None, on_error="return", **self._whole)
             for error in got:
                 if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
                     raise error

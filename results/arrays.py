@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from daskflow.results.encoded import Encoded, Unencodable
+from daskflow.results.encoded import EncodedValue, Unencodable
 from daskflow.results.parts import parts_from_table, parts_table
 from daskflow.results.tagged import to_json
 
@@ -23,7 +23,7 @@ class NumpyCodec:
 
     exact = "bits, dtype with byte order, shape, C or Fortran order; not strides of views"
 
-    def encode(self, value: np.ndarray[Any, Any]) -> Encoded:
+    def encode(self, value: np.ndarray[Any, Any]) -> EncodedValue:
         """Wrap the array's memory as binary rows."""
         descr = dtype_to_json(value.dtype)
         order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
@@ -31,9 +31,9 @@ class NumpyCodec:
         meta = {"dtype": descr, "shape": list(value.shape), "order": order}
         buffer = flat.view(np.uint8).data if flat.nbytes else b""
         text = f"{value.dtype} {list(value.shape)}"
-        return Encoded("numpy", meta, table=parts_table([buffer]), schema=text)
+        return EncodedValue("numpy", meta, table=parts_table([buffer]), schema=text)
 
-    def decode(self, stored: Encoded) -> np.ndarray[Any, Any]:
+    def decode(self, stored: EncodedValue) -> np.ndarray[Any, Any]:
         """Return a fresh writable array."""
         dtype = dtype_from_json(stored.meta["dtype"])
         (buffer,) = parts_from_table(stored.table)

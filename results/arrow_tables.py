@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from daskflow.results.encoded import Encoded
+from daskflow.results.encoded import EncodedValue
 from daskflow.results.parts import parts_from_table, parts_table
 
 __all__ = ["ArrowCodec", "readable_schema", "restore_table", "schema_from_text", "schema_to_text"]
@@ -27,21 +27,21 @@ class ArrowCodec:
 
     exact = "values, types, field and schema metadata, null and NaN bits; not the cut into chunks"
 
-    def encode(self, value: Any) -> Encoded:
+    def encode(self, value: Any) -> EncodedValue:
         """Encode a table or batch; native where Parquet can, an IPC stream where it cannot."""
         meta: dict[str, Any] = {"kind": _KIND[type(value)]}
         table = value if type(value) is pa.Table else pa.Table.from_batches([value])
         if native(table.schema, table.num_rows):
             meta["schema"] = schema_to_text(table.schema)
-            return Encoded("arrow", meta, table=table, schema=readable_schema(table.schema))
+            return EncodedValue("arrow", meta, table=table, schema=readable_schema(table.schema))
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
         meta["ipc"] = True
         rows = parts_table([sink.getvalue()])
-        return Encoded("arrow", meta, table=rows, schema=readable_schema(table.schema))
+        return EncodedValue("arrow", meta, table=rows, schema=readable_schema(table.schema))
 
-    def decode(self, stored: Encoded) -> Any:
+    def decode(self, stored: EncodedValue) -> Any:
         """Return a table or a batch, as it was."""
         if stored.meta.get("ipc"):
             table = pa.ipc.open_stream(pa.py_buffer(parts_from_table(stored.table)[0])).read_all()
@@ -65,7 +65,7 @@ def restore_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if table.schema.equals(schema, check_metadata=True):
         return table
     columns = [
-        column if column.type == field.type else column.cast(field.type)
+        column if str(column.type) == str(field.type) else column.cast(field.type)
         for column, field in zip(table.columns, schema, strict=True)
     ]
     return pa.table(columns, schema=schema)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from daskflow.errors import PickleRefused, ResultGone, StoreError, UsageError
-from daskflow.results.encoded import Codec, Encoded, Unencodable, is_pickled
+from daskflow.results.encoded import Codec, EncodedValue, Unencodable, is_pickled
 from daskflow.results.tagged import Untagged
 from daskflow.results.trees import decode_tree, encode_tree
 
@@ -64,7 +64,7 @@ def get_codec(name: str) -> Codec:
     return found
 
 
-def encode(value: Any, *, allow_pickle: bool = True) -> Encoded:
+def encode(value: Any, *, allow_pickle: bool = True) -> EncodedValue:
     """Return a value in the form in which it is stored.
 
     Parameters
@@ -99,7 +99,7 @@ def _codec_of(kind: type) -> str | None:
     return _BY_TYPE.get((kind.__module__.partition(".")[0], kind.__qualname__))
 
 
-def _native(value: Any) -> Encoded | None:
+def _native(value: Any) -> EncodedValue | None:
     """Encode a value inside a container by a codec of its own, when one holds it."""
     name = _codec_of(type(value))
     try:
@@ -108,7 +108,7 @@ def _native(value: Any) -> Encoded | None:
         return None
 
 
-def _pickled(value: Any, allow_pickle: bool) -> Encoded:
+def _pickled(value: Any, allow_pickle: bool) -> EncodedValue:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     _refuse_pickle(kind, allow_pickle)
     try:
@@ -117,7 +117,7 @@ def _pickled(value: Any, allow_pickle: bool) -> Encoded:
         raise StoreError(f"{error}; return plain data, or do not persist this task") from error
 
 
-def decode(stored: Encoded, *, allow_pickle: bool = True) -> Any:
+def decode(stored: EncodedValue, *, allow_pickle: bool = True) -> Any:
     """Return the value of a stored form, fresh and writable.
 
     Raises

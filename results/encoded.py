@@ -1,8 +1,8 @@
 """What a codec makes of a value, and the promise that every codec keeps.
 
-`Encoded` is small JSON text (`payload`) or a table of native or binary columns (`table`), with the
-codec's name and whatever JSON it needs to decode (`meta`).  Codecs know nothing of files, keys or
-stores; `daskflow.results.files` makes bytes of it.
+`EncodedValue` is small JSON text (`payload`) or a table of native or binary columns (`table`),
+with the codec's name and whatever JSON it needs to decode (`meta`).  Codecs know nothing of files,
+keys or stores; `daskflow.results.files` makes bytes of it.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Codec", "Encoded", "Unencodable", "is_pickled"]
+__all__ = ["Codec", "EncodedValue", "Unencodable", "is_pickled"]
 
 
 class Unencodable(Exception):
     """A codec cannot hold this value exactly; encoders catch it and fall back to the next one."""
 
 
-class Encoded(NamedTuple):
+class EncodedValue(NamedTuple):
     """A value in the form in which it is stored.
 
     Attributes
@@ -51,10 +51,10 @@ class Codec(Protocol):
 
     exact: str
 
-    def encode(self, value: Any) -> Encoded:
+    def encode(self, value: Any) -> EncodedValue:
         """Return the value in stored form; raise `Unencodable` when it would not be exact."""
 
-    def decode(self, stored: Encoded) -> Any:
+    def decode(self, stored: EncodedValue) -> Any:
         """Return a fresh value, sharing no memory with earlier ones."""
 
 

@@ -2,7 +2,7 @@
 
 The codec's name and metadata stand in the file's own schema metadata, so a file explains itself.
 A file is written row group by row group, and hashed by a second thread as it is written; it is
-read through a memory map and hashed before a byte of it is decoded.
+read through a memory map, and can be hashed before a byte of it is decoded.
 """
 
 from __future__ import annotations
@@ -19,11 +19,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from daskflow.results.encoded import Encoded
+from daskflow.results.encoded import EncodedValue
 from daskflow.results.parts import CHUNK_BYTES, parts_table
 
 __all__ = [
-    "BlobDamaged",
     "file_digest",
     "iter_batches",
     "read_file",
@@ -38,11 +37,7 @@ _META = b"daskflow"
 _RAW = frozenset({"numpy", "pickle", "tree", "json"})
 
 
-class BlobDamaged(Exception):
-    """A file whose bytes are not the ones that were published; stores catch it."""
-
-
-def write_payload(encoded: Encoded) -> bytes:
+def write_payload(encoded: EncodedValue) -> bytes:
     """Return an encoded value as bytes: its JSON text, or a Parquet file."""
     if encoded.payload is not None:
         return encoded.payload
@@ -52,14 +47,14 @@ def write_payload(encoded: Encoded) -> bytes:
     return data
 
 
-def read_payload(codec: str, data: bytes) -> Encoded:
+def read_payload(codec: str, data: bytes) -> EncodedValue:
     """Return what `write_payload` was given."""
     if codec == "json":
-        return Encoded(codec, {}, data)
+        return EncodedValue(codec, {}, data)
     return _read(codec, pq.ParquetFile(pa.BufferReader(data)), threads=False)
 
 
-def write_file(encoded: Encoded, file: BinaryIO) -> tuple[str, int]:
+def write_file(encoded: EncodedValue, file: BinaryIO) -> tuple[str, int]:
     """Write an encoded value to a file; return the sha256 of its bytes and their number."""
     if encoded.table is None:
         encoded = encoded._replace(table=parts_table([encoded.payload or b""]))
@@ -71,16 +66,8 @@ def write_file(encoded: Encoded, file: BinaryIO) -> tuple[str, int]:
     return sink.digest.hexdigest(), sink.size_bytes
 
 
-def read_file(codec: str, path: Path, digest: str) -> Encoded:
-    """Return the encoded value in a file whose sha256 is `digest`.
-
-    Raises
-    ------
-    BlobDamaged
-        When the file has other bytes.
-    """
-    if file_digest(path) != digest:
-        raise BlobDamaged(f"{path.name} has other bytes than were published")
+def read_file(codec: str, path: Path) -> EncodedValue:
+    """Return the encoded value in a file; its digest has been checked by the caller."""
     with pq.ParquetFile(path, memory_map=True) as file:
         return _read(codec, file, threads=True)
 
@@ -100,7 +87,7 @@ def file_digest(path: Path) -> str:
             return hashlib.sha256(view).hexdigest()
 
 
-def _write(encoded: Encoded, sink: Any) -> None:
+def _write(encoded: EncodedValue, sink: Any) -> None:
     table = encoded.table
     assert table is not None
     said = json.dumps({"codec": encoded.codec, "meta": encoded.meta}).encode()
@@ -129,13 +116,13 @@ def _dictionary_columns(schema: pa.Schema) -> Any:
     return names or False
 
 
-def _read(codec: str, file: pq.ParquetFile, threads: bool) -> Encoded:
+def _read(codec: str, file: pq.ParquetFile, threads: bool) -> EncodedValue:
     table = file.read(use_threads=threads)
     metadata = dict(table.schema.metadata or {})
     said = json.loads(metadata.pop(_META))
     if said["codec"] != codec:
-        raise BlobDamaged(f"the file says codec {said['codec']!r}, its entry {codec!r}")
-    return Encoded(codec, said["meta"], table=table.replace_schema_metadata(metadata or None))
+        raise ValueError(f"the file says codec {said['codec']!r}, its entry {codec!r}")
+    return EncodedValue(codec, said["meta"], table=table.replace_schema_metadata(metadata or None))
 
 
 class _Hashing:

@@ -19,7 +19,7 @@ from daskflow.results.arrow_tables import (
     schema_from_text,
     schema_to_text,
 )
-from daskflow.results.encoded import Encoded, Unencodable
+from daskflow.results.encoded import EncodedValue, Unencodable
 from daskflow.results.pandas_columns import array_of
 from daskflow.results.pandas_indexes import (
     index_from_arrow,
@@ -47,7 +47,7 @@ class PandasCodec:
         "categories with unused ones, levels, time zones, attrs and flags"
     )
 
-    def encode(self, value: Any) -> Encoded:
+    def encode(self, value: Any) -> EncodedValue:
         """Encode column by column; raise `Unencodable` when one has no exact column type."""
         if isinstance(value, pd.DataFrame):
             names = _readable(value.columns)
@@ -69,7 +69,7 @@ class PandasCodec:
         table = pa.table(arrays, [*names, *(f"__index_{at}__" for at in range(len(beside)))])
         return _stored(table, meta)
 
-    def decode(self, stored: Encoded) -> Any:
+    def decode(self, stored: EncodedValue) -> Any:
         """Return the value with its own memory."""
         meta = stored.meta
         table = stored.table
@@ -100,17 +100,17 @@ def _series(values: Any, index: pd.Index) -> pd.Series:
     return pd.Series(values, index=index, dtype=values.dtype, copy=False)
 
 
-def _stored(table: pa.Table, meta: Json) -> Encoded:
+def _stored(table: pa.Table, meta: Json) -> EncodedValue:
     meta["schema"] = schema_to_text(table.schema)
     text = readable_schema(table.schema)
     kinds = [each["kind"] for each in meta["columns"]]
     typed = [field for field, kind in zip(table.schema, kinds, strict=False) if kind == "arrow"]
     if native(pa.schema(typed), 0) and not _index_is_arrow(meta["index"]):
-        return Encoded("pandas", meta, table=table, schema=text)
+        return EncodedValue("pandas", meta, table=table, schema=text)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    return Encoded(
+    return EncodedValue(
         "pandas", meta | {"ipc": True}, table=parts_table([sink.getvalue()]), schema=text
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import cloudpickle
 
-from daskflow.results.encoded import Encoded, Unencodable
+from daskflow.results.encoded import EncodedValue, Unencodable
 from daskflow.results.parts import parts_from_table, parts_table
 
 __all__ = ["PickleCodec", "from_buffers", "to_buffers"]
@@ -24,11 +24,11 @@ class PickleCodec:
 
     exact = "what the object's own pickling keeps"
 
-    def encode(self, value: Any) -> Encoded:
+    def encode(self, value: Any) -> EncodedValue:
         """Pickle a value; what cannot be pickled raises `Unencodable` with the reason."""
-        return Encoded("pickle", {}, table=parts_table(to_buffers(value)))
+        return EncodedValue("pickle", {}, table=parts_table(to_buffers(value)))
 
-    def decode(self, stored: Encoded) -> Any:
+    def decode(self, stored: EncodedValue) -> Any:
         """Unpickle; the caller has made sure that it may."""
         return from_buffers(parts_from_table(stored.table))
 

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from daskflow.results.arrow_tables import native
-from daskflow.results.encoded import Encoded, Unencodable
+from daskflow.results.encoded import EncodedValue, Unencodable
 from daskflow.results.parts import parts_from_table, parts_table
 
 __all__ = ["PolarsCodec"]
@@ -25,7 +25,7 @@ class PolarsCodec:
 
     exact = "values, nulls and NaN, dtypes with categories and time zones, names, column order"
 
-    def encode(self, value: Any) -> Encoded:
+    def encode(self, value: Any) -> EncodedValue:
         """Encode a frame or series; raise `Unencodable` for columns of Python objects."""
         frame = value.to_frame() if isinstance(value, pl.Series) else value
         if any(dtype == pl.Object for dtype in frame.dtypes):
@@ -34,11 +34,11 @@ class PolarsCodec:
         text = "\n".join(f"{name}: {dtype}" for name, dtype in frame.schema.items())
         if _plain(frame):
             meta["empty"] = base64.b64encode(_ipc(frame.clear())).decode()
-            return Encoded("polars", meta, table=frame.to_arrow(), schema=text)
+            return EncodedValue("polars", meta, table=frame.to_arrow(), schema=text)
         rows = parts_table([_ipc(frame)])
-        return Encoded("polars", meta | {"ipc": True}, table=rows, schema=text)
+        return EncodedValue("polars", meta | {"ipc": True}, table=rows, schema=text)
 
-    def decode(self, stored: Encoded) -> Any:
+    def decode(self, stored: EncodedValue) -> Any:
         """Return a frame or series of its own."""
         if stored.meta.get("ipc"):
             frame = pl.read_ipc_stream(io.BytesIO(parts_from_table(stored.table)[0]))

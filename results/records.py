@@ -32,7 +32,9 @@ def record_to_json(value: Any, walk: Walk) -> Json | None:
     """
     kind = type(value)
     if isinstance(value, enum.Enum):
-        return {"$": ["enum", type_path(kind), walk(value.name), walk(value.value)]}
+        # a combination of flags has a name that no lookup finds; its value finds it
+        name = value.name if value.name in kind.__members__ else None
+        return {"$": ["enum", type_path(kind), name, walk(value.value)]}
     if isinstance(value, tuple):
         return _namedtuple(value, walk) if hasattr(kind, "_fields") else None
     if dataclasses.is_dataclass(kind):

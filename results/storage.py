@@ -27,6 +27,7 @@ from daskflow.results.local_files import FileInfo, LocalFiles
 __all__ = ["Storage", "without_credentials"]
 
 _CONFLICT_TRIES = 8
+_S3 = ("s3", "s3a")
 _DRIVERS = {"s3": "daskflow[s3]", "s3a": "daskflow[s3]", "gs": "gcsfs", "gcs": "gcsfs"}
 _DRIVERS |= {"abfs": "adlfs", "abfss": "adlfs", "az": "adlfs"}
 
@@ -70,6 +71,8 @@ class Storage:
             self.local_root: Path | None = self.local.root
         else:
             self.local_root = None
+            # s3fs would ask for the size first, to read in pieces: one more request for each file
+            self._whole = {"max_concurrency": 1} if self.protocol in _S3 else {}
             self._fs, self._root = _connect(url, self.protocol, self.options)
 
     def __repr__(self) -> str:
@@ -86,7 +89,7 @@ class Storage:
             if self.local:
                 return self.local.read(path)
             try:
-                data: bytes = self._fs.cat_file(self._full(path))
+                data: bytes = self._fs.cat_file(self._full(path), **self._whole)
             except (FileNotFoundError, NotADirectoryError):
                 return None
             return data
@@ -100,13 +103,15 @@ class Storage:
             if not names:
                 return {}
             if not getattr(self._fs, "async_impl", False):
-                found = ((path, self.read(path)) for path in names.values())
-                return {path: data for path, data in found if data is not None}
-            got = self._fs.cat(list(names), on_error="return")
-            for error in got.values():
+                each = ((path, self.read(path)) for path in names.values())
+                return {path: data for path, data in each if data is not None}
+            # `cat` would ask first whether each file exists: one more request for each
+            got = self._fs.cat_ranges(list(names), None, None, on_error="return", **self._whole)
+            for error in got:
                 if isinstance(error, Exception) and not isinstance(error, FileNotFoundError):
                     raise error
-            return {names[full]: data for full, data in got.items() if isinstance(data, bytes)}
+            found = zip(names.values(), got, strict=True)
+            return {path: data for path, data in found if isinstance(data, bytes)}
 
     @contextmanager
     def open_local(self, path: str) -> Iterator[Path | None]:
@@ -131,7 +136,7 @@ class Storage:
                 return list(self.local.list(folder))
             self._fs.invalidate_cache()
             try:
-                found = self._fs.find(self._full(folder), detail=True)
+                found = self._found(folder)
             except FileNotFoundError:
                 return []
             return [self._info(info) for info in found.values()]
@@ -188,7 +193,9 @@ class Storage:
             if self.local:
                 self.local.touch(path)
             elif self.protocol != "memory":
-                self._fs.copy(self._full(path), self._full(path))
+                # S3 refuses to copy an object onto itself unless something about it changes
+                about = {"MetadataDirective": "REPLACE"} if self.protocol in _S3 else {}
+                self._fs.cp_file(self._full(path), self._full(path), **about)
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete files; those that are gone already are no error."""
@@ -218,6 +225,15 @@ class Storage:
         if self.local:
             return path
         return f"{self._root}/{path}" if path else self._root
+
+    def _found(self, folder: str) -> dict[str, dict[str, Any]]:
+        above, _, name = folder.rpartition("/")
+        if self.protocol in _S3 and name:
+            # as a prefix: for an empty folder s3fs would otherwise ask twice more what it is
+            found = self._fs.find(self._full(above), prefix=f"{name}/", detail=True)
+        else:
+            found = self._fs.find(self._full(folder), detail=True)
+        return dict(found)
 
     def _info(self, info: dict[str, Any]) -> FileInfo:
         modified = info.get("LastModified") or info.get("created") or info.get("mtime") or 0.0

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from daskflow.results.encoded import Encoded, Unencodable
+from daskflow.results.encoded import EncodedValue, Unencodable
 from daskflow.results.records import RECORD_TAGS, record_from_json, record_to_json
 from daskflow.results.tagged import dump_json, load_json, to_json
 
@@ -28,9 +28,9 @@ _SCALARS = {
 class _Leaves:
     """Collects what tagged JSON hands over while it walks a value."""
 
-    def __init__(self, native: Callable[[Any], Encoded | None]) -> None:
+    def __init__(self, native: Callable[[Any], EncodedValue | None]) -> None:
         self._native = native
-        self.natives: list[Encoded] = []
+        self.natives: list[EncodedValue] = []
         self.pickled: list[Any] = []
 
     def leaf(self, value: Any) -> Any:
@@ -55,7 +55,7 @@ class _Leaves:
         return getattr(import_module(names[0]), names[1])(value)
 
 
-def encode_tree(value: Any, native: Callable[[Any], Encoded | None]) -> Encoded | None:
+def encode_tree(value: Any, native: Callable[[Any], EncodedValue | None]) -> EncodedValue | None:
     """Return a value as JSON or as a tree; None when pickle holds the whole of it better.
 
     `native` encodes values that have a codec of their own and returns None for the others.
@@ -63,7 +63,7 @@ def encode_tree(value: Any, native: Callable[[Any], Encoded | None]) -> Encoded 
     leaves = _Leaves(native)
     text = dump_json(value, leaves.leaf)
     if not leaves.natives and not leaves.pickled:
-        return Encoded("json", {}, text)
+        return EncodedValue("json", {}, text)
     if text == b'{"$":["pickled",0]}':
         return None
     # these load pyarrow and cloudpickle, which small results do not need
@@ -75,7 +75,7 @@ def encode_tree(value: Any, native: Callable[[Any], Encoded | None]) -> Encoded 
         parts += to_buffers(leaves.pickled)
     meta = {"natives": [[each.codec, each.meta] for each in leaves.natives]}
     codec = "tree+pickle" if leaves.pickled else "tree"
-    return Encoded(codec, meta, table=parts_table(parts))
+    return EncodedValue(codec, meta, table=parts_table(parts))
 
 
 def _ipc(table: Any) -> Any:
@@ -87,7 +87,7 @@ def _ipc(table: Any) -> Any:
     return sink.getvalue()
 
 
-def decode_tree(stored: Encoded, decode: Callable[[Encoded], Any]) -> Any:
+def decode_tree(stored: EncodedValue, decode: Callable[[EncodedValue], Any]) -> Any:
     """Return the value that `encode_tree` encoded; `decode` decodes native parts."""
     if stored.table is None:
         return load_json(stored.payload or b"", _tagged)
@@ -98,7 +98,7 @@ def decode_tree(stored: Encoded, decode: Callable[[Encoded], Any]) -> Any:
     text, *rest = parts_from_table(stored.table)
     natives = stored.meta.get("natives", [])
     made = [
-        decode(Encoded(codec, meta, table=_table(part)))
+        decode(EncodedValue(codec, meta, table=_table(part)))
         for (codec, meta), part in zip(natives, rest, strict=False)
     ]
     pickled = from_buffers(rest[len(natives) :]) if stored.codec == "tree+pickle" else []

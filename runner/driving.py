@@ -1,8 +1,8 @@
 """The driver's thread: it feeds the pure driver with events and carries out what it decides.
 
 User threads and Dask's threads only append to its queues; this thread alone touches the driver,
-so nothing on the path of a task run takes a lock.  It starts the cluster when the first run
-arrives, and ends it when the flow run closes.
+so nothing on the path of a task run takes a lock.  It starts the cluster when a run
+has to be executed, and ends it when the flow run closes.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import logging
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import ClusterError, DaskflowError, UsageError
+from daskflow.errors import ClusterError, DaskflowError
+from daskflow.runner.cache_desk import CacheDesk
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
 from daskflow.runner.garbage import patient_collector
+from daskflow.runner.inbox import Inbox
 from daskflow.runner.nesting import Deliverer, Nesting
 from daskflow.runner.outcomes import Journal
 
@@ -43,7 +44,7 @@ _UNSTARTED_S = 0.3  # a parcel in flight that has not been heard of for so long 
 _OPEN_ROWS_S = 0.5  # runs that are open for so long are recorded before they end
 
 
-class DriverThread:
+class DriverThread(Inbox):
     """Owns the driver of one session, and the thread it runs in.
 
     Parameters
@@ -58,6 +59,7 @@ class DriverThread:
     """
 
     def __init__(self, runner: Any, rules: PackingRules, outlet: Journal, *, live: bool) -> None:
+        super().__init__()
         self.runner = runner
         self.live = live
         self.outlet = outlet
@@ -70,13 +72,7 @@ class DriverThread:
         self.refused: DaskflowError | None = None  # why there is no session
         self.when_full: Callable[[Scope], object] = self.pending  # the shell waits instead
         self._dispatch: Dispatch | None = None
-        self._submitted: deque[Run] = deque()
-        self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._wake = threading.Event()
-        self._urgent = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._closing = False
+        self._desk = CacheDesk(self.driver, self.post)
         self._losses = 0
         self._look_at = 0.0
         self._look_soon_until = 0.0
@@ -84,9 +80,7 @@ class DriverThread:
         self._unrecorded: list[Run] = []
         self._drop_at: float | None = None
 
-    # -- called by other threads ---------------------------------------------------------------
-
-    def submit(self, run: Run) -> None:
+    def submit(self, run: Run) -> None:  # called by other threads
         """Take over a task run; returns at once unless very many are pending."""
         if (scope := run.stage.scope).open + len(self._submitted) >= PENDING_RUNS:
             self.when_full(scope)
@@ -96,64 +90,11 @@ class DriverThread:
         if self._thread is None:
             self.start()
 
-    def post(self, call: Callable[..., None], *args: Any) -> None:
-        """Have `call` made in this thread, soon."""
-        self._events.append((call, args))
-        self.hurry()
-
-    def hurry(self) -> None:
-        """Somebody waits: do not linger for more submissions."""
-        self._urgent.set()
-        self._wake.set()
-
-    def pending(self, scope: Scope) -> int:
-        """Runs of `scope` that are not final, about."""
-        return scope.open + len(self._submitted)
-
-    def settled(self, scope: Scope) -> bool:
-        """Whether every run of `scope` that was submitted is final."""
-        return scope.open == 0 and not self._submitted
-
-    @property
-    def closed(self) -> bool:
-        """Whether the flow run has ended, and its cluster with it."""
-        return self._closing
-
-    def is_current(self) -> bool:
-        """Whether this is the calling thread."""
-        return threading.current_thread() is self._thread
-
-    def cancel(self, scope: Scope) -> None:
-        """Start nothing of `scope` any more; what executes goes on to its end."""
-        if self._thread is not None:
-            self.post(self._cancel, scope)
-
-    def close(self) -> None:
-        """End the driver and the session; whatever is open then is cancelled."""
-        with self._starting:
-            self._closing = True
-            thread = self._thread
-        if thread is None:
-            return
-        self.hurry()
-        while thread.is_alive():  # join with a bound: an interrupt must get through
-            thread.join(0.5)
-
-    def start(self) -> None:  # idempotent; the thread opens the session
-        with self._starting:
-            if self._closing:
-                raise UsageError("this flow run has ended; submit tasks while it runs")
-            if self._thread is None:
-                thread = threading.Thread(target=self._main, name="daskflow-driver", daemon=True)
-                self._thread = thread
-                thread.start()
-
     # -- the thread ----------------------------------------------------------------------------
 
     def _main(self) -> None:
         try:
             with patient_collector():
-                self._open()
                 while not self._closing:
                     self._turn()
                 self._finish()
@@ -222,6 +163,11 @@ class DriverThread:
             self._drop_unstarted(now)
         if now >= self._open_rows_at:
             self._record_open(now)
+        if lookups := self.driver.take_lookups():
+            self._desk.look(lookups)
+        if self.session is None and self.refused is None:
+            if self._wanted or self.driver.has_work():
+                self._open()
         self.driver.pack(now)
         self._carry_out()
 
@@ -252,6 +198,9 @@ class DriverThread:
             for callback in callbacks:
                 self._call(callback)
             self.nesting.answer()
+            self._desk.ended(final)
+            if self.driver.has_news():
+                self._wake.set()
         elif self.driver.late or not send:
             with self.changed:
                 self.changed.notify_all()
@@ -280,8 +229,13 @@ class DriverThread:
             driver.started(parcel.id, number, at, report.worker)
             if (run := parcel.open.get(number)) is not None:
                 self.outlet.running(run)
+        if report.commits:
+            self._desk.committed(parcel, report.commits)
         if report.told:
             driver.outcomes(parcel.id, dispatch.outcomes(report, parcel), report.worker, report.pid)
+        for number, slot in report.gone:
+            if (run := parcel.open.get(number)) is not None:
+                driver.value_lost(run.deps[slot])
         if report.handed_back:
             driver.handed_back(parcel.id, report.handed_back)
         if report.waits:
@@ -396,5 +350,6 @@ class DriverThread:
             if self.session is not None:
                 closing.callback(self.session.close)
             closing.callback(self._deliverer.close)
+            closing.callback(self._desk.close)
             if self._dispatch is not None:
                 closing.callback(self._dispatch.close)

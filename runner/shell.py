@@ -74,7 +74,7 @@ class DriverShell:
             Why it does not open.
         """
         thread = self._thread
-        thread.start()
+        thread.want_session()
         self._wait_here(lambda: thread.session is not None or thread.refused is not None, None)
         if thread.session is None:
             assert thread.refused is not None

@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 from tests import foreign, leaks
+from tests import s3_server as s3
 
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
@@ -111,6 +112,18 @@ def external_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[forei
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
+    """A real S3 server on 127.0.0.1 that counts requests, for the whole session."""
+    before = leaks.Footprint.now()
+    server = s3.S3Server(tmp_path_factory.mktemp("s3"))
+    try:
+        _sharing.add(before)
+        yield server
+    finally:
+        server.close()
 
 
 # ---- task bodies

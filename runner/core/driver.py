@@ -59,6 +59,11 @@ class Driver:
         """Hand over all decisions since the last call."""
         return self._endings.take()
 
+    def has_news(self) -> bool:
+        """Whether there is something to take."""
+        decisions = self._endings.decisions
+        return bool(self._inputs.lookups or decisions.final or decisions.send)
+
     def take_lookups(self) -> list[Run]:
         """Hand over the runs that are ready and may be cached; `found` or `missed` answers each."""
         taken, self._inputs.lookups = self._inputs.lookups, []

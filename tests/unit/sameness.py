@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections import deque
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -27,7 +29,12 @@ def same(a: Any, b: Any) -> bool:
     if dataclasses.is_dataclass(a):
         return all(same(getattr(a, f.name), getattr(b, f.name)) for f in dataclasses.fields(a))
     if hasattr(a, "__pydantic_fields_set__"):
-        parts = ("__dict__", "__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+        parts = (
+            "__dict__",
+            "__pydantic_fields_set__",
+            "__pydantic_extra__",
+            "__pydantic_private__",
+        )
         return all(same(getattr(a, part), getattr(b, part)) for part in parts)
     return repr(a) == repr(b) and bool(a is b or a == b or a != a)
 
@@ -134,9 +141,12 @@ _CHECKS: list[tuple[Any, Any]] = [
     (pd.api.extensions.ExtensionDtype, _dtype),
     ((pa.Table, pa.RecordBatch), _table),
     ((pl.DataFrame, pl.Series), _polars),
+    (int, lambda a, b: a == b),  # its repr has a limit
+    (Decimal, lambda a, b: str(a) == str(b)),  # a signalling NaN refuses to be compared
     (float, _float),
     (complex, lambda a, b: _float(a.real, b.real) and _float(a.imag, b.imag)),
     (dict, _dict),
     ((set, frozenset), _set),
+    (deque, lambda a, b: a.maxlen == b.maxlen and _items(a, b)),
     ((list, tuple), _items),
 ]

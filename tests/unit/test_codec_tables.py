@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from daskflow.results.codecs import decode, encode
-from daskflow.results.files import read_file, read_payload, write_file, write_payload
+from daskflow.results.files import file_digest, read_file, read_payload, write_file, write_payload
 from tests.unit.sameness import same
 
 NS = dt.timezone(dt.timedelta(hours=5, minutes=30), "IST")
@@ -32,8 +32,9 @@ def stored(value, codec=None, tmp_path=None):
         return decode(read_payload(encoded.codec, write_payload(encoded)), allow_pickle=False)
     path = tmp_path / "blob"
     with open(path, "wb") as file:
-        digest, _ = write_file(encoded, file)
-    return decode(read_file(encoded.codec, path, digest), allow_pickle=False)
+        digest, size = write_file(encoded, file)
+    assert (file_digest(path), path.stat().st_size) == (digest, size)
+    return decode(read_file(encoded.codec, path), allow_pickle=False)
 
 
 def frame(values, dtype=None, **options):
@@ -97,9 +98,7 @@ FRAMES = {
     "category-intervals": frame(pd.cut([1, 2, 3], 2)),
     "category-empty": frame(pd.Categorical([], ["a"])),
     "arrow-list": frame(pd.array([[1], None], pd.ArrowDtype(pa.list_(pa.int64())))),
-    "arrow-decimal": frame(
-        pd.array([decimal.Decimal("1.50")], pd.ArrowDtype(pa.decimal128(9, 2)))
-    ),
+    "arrow-decimal": frame(pd.array([decimal.Decimal("1.50")], pd.ArrowDtype(pa.decimal128(9, 2)))),
     "arrow-time-s": frame(pd.array([dt.time(1)], pd.ArrowDtype(pa.time32("s")))),
     "arrow-dictionary": frame(
         pd.array(["a", "b"], pd.ArrowDtype(pa.dictionary(pa.int8(), pa.string())))
@@ -129,9 +128,7 @@ FRAMES = {
     "index-multi": indexed(
         pd.MultiIndex.from_product([["b", "a"], pd.date_range("2020", periods=2)], names=["k", "d"])
     ),
-    "index-multi-unused": indexed(
-        pd.MultiIndex.from_product([["b", "a"], [1, 2]]).delete([0, 1])
-    ),
+    "index-multi-unused": indexed(pd.MultiIndex.from_product([["b", "a"], [1, 2]]).delete([0, 1])),
     "attrs": with_attrs(frame([1])),
     "flags": unique(frame([1])),
 }

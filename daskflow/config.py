@@ -26,6 +26,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SecretStr,
     ValidationError,
     model_validator,
 )
@@ -43,6 +44,7 @@ from daskflow.errors import UsageError
 __all__ = [
     "LogLevel",
     "LoggingSettings",
+    "ResultSettings",
     "RunnerSettings",
     "SettingOrigin",
     "Settings",
@@ -129,6 +131,17 @@ class TaskSettings(_Section):
     retries: _Count = _setting(0, _COUNT)
     retry_delay_seconds: _Seconds = _setting(0.0, _SECONDS)
     crash_retries: _Count = _setting(3, _COUNT)
+    refresh_cache: bool = _setting(False, _SWITCH)
+
+
+class ResultSettings(_Section):
+    """Where results are kept, and whether they are found again."""
+
+    storage: str = _setting("", 'a folder or a URL such as "s3://bucket/results"')
+    enabled: bool = _setting(True, _SWITCH)
+    persist_by_default: bool = _setting(False, _SWITCH)
+    allow_pickle: bool = _setting(True, _SWITCH)
+    secret: SecretStr | None = _setting(None, "a text; none to seal without a secret")
 
 
 class LoggingSettings(_Section):
@@ -153,6 +166,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings.model_construct()
     runner: RunnerSettings = RunnerSettings()
     tasks: TaskSettings = TaskSettings()
+    results: ResultSettings = ResultSettings.model_construct()
     logging: LoggingSettings = LoggingSettings()
 
     @model_validator(mode="before")
@@ -162,6 +176,9 @@ class Settings(BaseSettings):
         store = given.get("store", {})
         if isinstance(store, Mapping):
             given["store"] = {"url": f"sqlite:///{home}/runs.db", **store}
+        results = given.get("results", {})
+        if isinstance(results, Mapping):
+            given["results"] = {"storage": f"{home}/results", **results}
         return given
 
     @classmethod

@@ -31,7 +31,16 @@ from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED
 from daskflow.runner.futures import Stream, TaskFuture, allow_failure, quote, unmapped
 
-__all__ = ["Encoded", "Literal", "Literals", "check_call", "check_waits", "encode", "encode_live", "literal_of"]
+__all__ = [
+    "Encoded",
+    "Literal",
+    "Literals",
+    "check_call",
+    "check_waits",
+    "encode",
+    "encode_live",
+    "literal_of",
+]
 
 _LITERAL_BYTES = 65_536  # arguments larger than this are sent once and shared
 _SHORT_TEXT = 4_096

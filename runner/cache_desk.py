@@ -1,7 +1,8 @@
 """Cache look-ups of one session's driver, and single flight: equal keys are executed once.
 
 The driver's thread hands over runs that are ready; keys are looked up in batches, in a thread of
-their own, for storage may be far away; answers come back as events.  What is found needs no cluster.
+their own, for storage may be far away; answers come back as events.  What is found needs no
+cluster.
 """
 
 from __future__ import annotations

@@ -40,11 +40,9 @@ class RunCache(CacheNote):
     ----------
     digest : str or None
         Of the content of its result, once it is known.
-    status : str or None
-        For the record.
     """
 
-    __slots__ = ("_inputs", "_key", "digest", "plan", "status", "why")
+    __slots__ = ("_inputs", "_key", "digest", "plan", "why")
 
     def __init__(
         self,
@@ -59,7 +57,7 @@ class RunCache(CacheNote):
         self._key = key
         self.digest: str | None = None
         self.why = why
-        self.status: str | None = why
+        self.status = why
         self.wanted = why is None and not plan.refresh and (key is not None or inputs is not None)
 
     def key(self) -> CacheKey | None:

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.arguments import encode_live
+from daskflow.runner.cache_plans import FlowCaching
 from daskflow.runner.cluster.protocol import Code
 from daskflow.runner.context import (
+    FLOW_LOGGER,
     FlowInfo,
     TaskInfo,
     TaskRunContext,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from daskflow.runner.tasks import Task
 
 __all__ = ["call_directly"]
+
+_logger = logging.getLogger(FLOW_LOGGER)
 
 
 def call_directly(
@@ -73,7 +77,12 @@ def _run(
     inherited = caller is not None and caller.task.log_prints
     log_prints = inherited if task.log_prints is None else task.log_prints
     info = TaskInfo(task.name, task.tags, log_prints)
-    code = Code("", None, task.is_async, info, flow, task.fn, task.timeout_s)
+    plan = None
+    if task.caching.asks:
+        from daskflow.config import get_settings  # heavy (pydantic): only tasks that cache pay
+
+        plan = FlowCaching(get_settings(), flow, {}).plan(task)
+    code = Code("", None, task.is_async, info, flow, task.fn, task.timeout_s, plan)
     stage = Stage(
         Scope(flow.id, FlowRecord(flow.id, None)),
         task.name,
@@ -86,6 +95,14 @@ def _run(
     run = Run(stage, 0, encoded.payload, encoded.deps, time.time())
     if task.names_runs:
         run.name = task.run_name(args, kwargs)
+    if plan is not None:
+        from daskflow.runner.cache_notes import note_of  # as above
+
+        def warn(why: str) -> None:
+            _logger.warning("task %s runs uncached: %s", task.name, why)
+
+        run.cache = note_of(plan, task.signature, args, kwargs, False, warn)
+        run.cache.wanted = False
     return run, Journal(tells_failures=False), caller
 
 

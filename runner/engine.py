@@ -22,6 +22,7 @@ from daskflow.config import get_settings
 from daskflow.errors import UsageError
 from daskflow.runner import progress
 from daskflow.runner.alarms import call_within
+from daskflow.runner.cache_plans import FlowCaching
 from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after
 from daskflow.runner.cluster.providers import SyncTaskRunner, resolve_task_runner
 from daskflow.runner.context import (
@@ -113,7 +114,9 @@ class FlowRun:
             writer = open_writer(settings.store.url)
         self.record = FlowRecord(flow_run_id, writer)
         self.record.name, self.record.home = self.info.name, self.shell
-        runs = TaskRuns(self.info, self.log_prints, settings, self.record, self.shell, flow.retries)
+        caching = FlowCaching(settings, self.info, bound.arguments, flow)
+        shared = self.info, self.log_prints, settings, self.record, self.shell
+        runs = TaskRuns(*shared, caching, flow.retries)
         self.submit: Callable[..., Any] = runs.submit
         self.call, self.constant = runs.call, runs.constant
         self.map_leftovers = runs.map_leftovers

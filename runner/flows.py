@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from daskflow.runner.cache_plans import check_storage
 from daskflow.runner.callables import (
     check_function,
     function_name,
@@ -43,6 +44,8 @@ _OPTIONS: dict[str, Any] = {
     "timeout_seconds": None,
     "validate_parameters": True,
     "task_runner": None,
+    "persist_result": None,
+    "result_storage": None,
     "log_prints": None,
     "cancel_grace_seconds": 10.0,
     "on_running": None,
@@ -84,6 +87,8 @@ class Flow(FlowHooks, Generic[P, R]):
         self.retries = check_count("retries", chosen["retries"])
         self.retry_delay_s = check_seconds("retry_delay_seconds", chosen["retry_delay_seconds"])
         self.timeout_s = check_timeout("timeout_seconds", chosen["timeout_seconds"])
+        check_switch("persist_result", chosen["persist_result"])
+        check_storage(chosen["result_storage"])
         gather_hooks(self.options, FLOW_HOOKS)
         check_template("flow_run_name", chosen["flow_run_name"])
         self.is_async = is_async(plain)
@@ -221,6 +226,10 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         Where task runs execute: ``"processes"`` (default), ``"threads"``, ``"sync"``, an address
         such as ``"tcp://host:8786"``, a Dask cluster or client, or a `DaskTaskRunner`.  A subflow
         uses its parent's unless it names one.
+    persist_result : bool, optional
+        What its tasks do that do not say it themselves.
+    result_storage : str, optional
+        Folder or URL where its tasks keep results.
     log_prints : bool, optional
         Record prints of the flow, and of its tasks and subflows that do not say otherwise, as
         log lines.

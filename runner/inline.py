@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
-from daskflow.errors import TaskCancelled, TaskCrashed, UsageError
+from daskflow.errors import DaskflowError, TaskCancelled, TaskCrashed, UsageError
 from daskflow.runner.alarms import call_within
 from daskflow.runner.arguments import Encoded, encode_live
 from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after, timed_out
@@ -90,18 +90,33 @@ def _steps(
             continue
         started_at, cpu = time.time(), time.thread_time()
         value: Any = None
-        caught: BaseException | None
+        caught: BaseException | None = None
+        looked: Any = None
         late = False
         try:
-            execute = _prepared(run, function, journal, caller)
+            values = _values(run)
+            if run.cache is not None:
+                from daskflow.runner import inline_cache  # only runs that are cached pay for it
+
+                looked = inline_cache.look_inline(run, function, values)
+            if run.cache is not None and run.cache.hit:
+                value = looked.value
+            else:
+                execute = _prepared(run, function, journal, caller, values)
         except BaseException as error:
             caught = error
-        else:
+        if caught is None and (run.cache is None or not run.cache.hit):
             value, caught = yield execute
             if isinstance(caught, RanOut) and caught.owner is execute.context:
                 ran_out, late = caught, True
                 caught = timed_out(execute.context, ran_out.limit_s)
                 caught.__cause__ = ran_out.__cause__ or ran_out
+            if caught is None and looked is not None:
+                try:
+                    took = time.time() - started_at
+                    inline_cache.store_inline(looked, run, value, started_at, took)
+                except DaskflowError as error:
+                    value, caught = None, error
         outcome = Outcome(
             run.number,
             caught is None,
@@ -117,13 +132,20 @@ def _steps(
         driver.parcel_done(send[0].id)
 
 
-def _prepared(
-    run: Run, function: Callable[..., Any], journal: Journal, caller: TaskRunContext | None
-) -> _Execute:
-    values = [
+def _values(run: Run) -> list[Any]:
+    return [
         load_value(dep.value, None) if dep.state in SUCCESSFUL else dep.error
         for dep in run.deps[: run.taken]
     ]
+
+
+def _prepared(
+    run: Run,
+    function: Callable[..., Any],
+    journal: Journal,
+    caller: TaskRunContext | None,
+    values: list[Any],
+) -> _Execute:
     args, kwargs = decode_arguments(run.payload, values)
     code = run.stage.code
     assert isinstance(code, Code)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from daskflow.runner.cluster.executor.errors import error_bytes
 from daskflow.runner.cluster.nested import Answer, Ask
-from daskflow.runner.cluster.protocol import BOUND_INPUT
+from daskflow.runner.cluster.protocol import BOUND_INPUT, BOUND_STORED
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Remote, Run
 from daskflow.runner.core.states import CANCELLED, FINAL, SUCCESSFUL
+from daskflow.runner.stored import StoredValue
 
 if TYPE_CHECKING:
     from daskflow.runner.tasks import Task
@@ -90,7 +91,8 @@ class Nesting:
         value = run.value
         if isinstance(value, Remote):
             remote: Any = value
-            value = (BOUND_INPUT, remote.future.key)
+            stored = isinstance(value, StoredValue)
+            value = (BOUND_STORED, remote.ref) if stored else (BOUND_INPUT, remote.future.key)
         good = run.state in SUCCESSFUL
         answer = Answer(
             ask.token,

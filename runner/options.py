@@ -28,18 +28,7 @@ __all__ = [
 ]
 
 # options of the design that a later release brings; named here so that the error can say so
-_LATER = frozenset(
-    {
-        "cache_expiration",
-        "cache_key_fn",
-        "cache_policy",
-        "concurrency",
-        "persist_result",
-        "refresh_cache",
-        "result_storage",
-        "timeout_mode",
-    }
-)
+_LATER = frozenset({"concurrency", "timeout_mode"})
 
 
 def check_options(given: Iterable[str], known: Iterable[str], decorator: str) -> None:

@@ -128,7 +128,7 @@ def _row(run: Run, peak_memory: int | None) -> tuple[Any, ...]:
         run.pid,
         run.result_bytes,
         peak_memory,
-        None,
+        None if run.cache is None else run.cache.status,
     )
 
 

@@ -37,6 +37,8 @@ from daskflow.runner.tagging import current_tags
 from daskflow.runner.telling import TaskHookCalls
 
 if TYPE_CHECKING:
+    from daskflow.caching.plans import CachePlan
+    from daskflow.runner.cache_plans import FlowCaching
     from daskflow.runner.cluster.nested import Ask
     from daskflow.runner.tasks import Task
 
@@ -48,7 +50,7 @@ _logger = logging.getLogger(FLOW_LOGGER)
 class _Use:
     """A task as used in this flow run; calls and submissions share its number and names."""
 
-    __slots__ = ("hooked", "inline", "next_index", "number", "policy", "stage", "tags")
+    __slots__ = ("hooked", "inline", "next_index", "number", "plan", "policy", "stage", "tags")
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class _Use:
         self.number = number
         self.tags = tags
         self.hooked = False  # its runs are told to hooks
+        self.plan: CachePlan | None = None
         self.policy = policy
         self.next_index = next_index
         self.stage: Stage | None = None  # of submitted runs: the driver's thread counts them
@@ -79,6 +82,8 @@ class TaskRuns:
     record : FlowRecord
     shell : DriverShell or InlineShell
         Executes what is submitted.
+    caching : FlowCaching
+        How its tasks cache.
     retries : int, default 0
         Of the flow: with any, what succeeded is remembered.
 
@@ -98,6 +103,7 @@ class TaskRuns:
         settings: Settings,
         record: FlowRecord,
         shell: DriverShell | InlineShell,
+        caching: FlowCaching,
         retries: int = 0,
     ) -> None:
         self._info = info
@@ -105,6 +111,7 @@ class TaskRuns:
         self._defaults = settings.tasks
         self._record = record
         self._shell = shell
+        self._caching = caching
         self._next_number = shell.next_number
         self.submitted = Scope(info.id, record)
         self.called = Scope(info.id, record)
@@ -153,6 +160,8 @@ class TaskRuns:
             run.parents = (caller.number,)
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
+        if use.plan is not None:
+            self._note(run, use.plan, task, args, kwargs)
         future: TaskFuture[Any] = TaskFuture(run, shell)
         if use.hooked:
             self.hooks.keep(future, run.number)
@@ -176,6 +185,10 @@ class TaskRuns:
             ask.taken,
         )
         run.name, run.parents = ask.name, (parent.number,)
+        if use.plan is not None:
+            from daskflow.runner.cache_notes import unknown_note  # only tasks that are cached pay
+
+            run.cache = unknown_note(use.plan)
         return run
 
     def _same_task(self, task: Task[Any, Any]) -> Task[Any, Any]:
@@ -213,9 +226,32 @@ class TaskRuns:
         )
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
+        if use.plan is not None:
+            self._note(run, use.plan, task, args, kwargs)
+            if run.cache is not None:
+                run.cache.wanted = False  # whoever executes it looks it up
         if self._reuse is not None:
             self._reuse.remember(key, run)
         return run
+
+    def _note(
+        self,
+        run: Run,
+        plan: CachePlan,
+        task: Task[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        """Hash the arguments of a run that may be cached."""
+        from daskflow.runner.cache_notes import note_of  # only tasks that are cached pay for it
+
+        def warn(why: str) -> None:
+            self._caching.warn(task.name, why)
+
+        has_inputs = any(dep.number >= 0 for dep in run.deps[: run.taken])
+        run.cache = note_of(plan, task.signature, args, kwargs, has_inputs, warn)
+        if isinstance(self._shell, InlineShell):
+            run.cache.wanted = False
 
     def again(self) -> None:
         """The flow function is about to run again: new runs, for those that did not succeed."""
@@ -303,6 +339,7 @@ class TaskRuns:
         for key in ("timeout_seconds", "resources", "priority", "workers"):
             if task.options[key]:
                 options[key] = task.options[key]
+        use.plan = self._caching.plan(task)
         self._record.task(
             TaskRow(
                 use.number,
@@ -321,7 +358,7 @@ class TaskRuns:
 
     def _inline_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
         info, limit_s = self._task_info(task, use), task.timeout_s
-        code = Code("", None, task.is_async, info, self._info, task.fn, limit_s)
+        code = Code("", None, task.is_async, info, self._info, task.fn, limit_s, use.plan)
         use.inline = self._stage(task, use, self.called, code)
         return use.inline
 
@@ -347,14 +384,16 @@ class TaskRuns:
         if isinstance(shell, InlineShell) or shell.live:
             digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
             register_function(digest, task.fn)
-            return Code(digest, None, task.is_async, info, self._info, task.fn, task.timeout_s)
+            more = task.fn, task.timeout_s, use.plan
+            return Code(digest, None, task.is_async, info, self._info, *more)
         same_machine = shell.runner.same_machine
         travelling = travelling_modules(task.fn, same_machine)
         if travelling:
             shell.literals.travel(travelling)
             _tell_travelling(task.name, travelling)
         digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
-        return Code(digest, blob, task.is_async, info, self._info, task.fn, task.timeout_s)
+        more = task.fn, task.timeout_s, use.plan
+        return Code(digest, blob, task.is_async, info, self._info, *more)
 
     def _task_info(self, task: Task[Any, Any], use: _Use) -> TaskInfo:
         chosen = task.log_prints

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from daskflow.errors import UsageError
 from daskflow.runner.arguments import check_call, check_waits
+from daskflow.runner.cache_plans import CACHE_OPTIONS, check_cache_options
 from daskflow.runner.callables import (
     check_function,
     function_name,
@@ -41,6 +42,7 @@ from daskflow.runner.options import (
 )
 
 if TYPE_CHECKING:
+    from daskflow.caching.code import CodeDigest
     from daskflow.runner.cluster.nested import NestedHost
     from daskflow.runner.engine import FlowRun
 
@@ -65,6 +67,7 @@ _OPTIONS: dict[str, Any] = {
     "resources": None,
     "priority": 0,
     "workers": None,
+    **CACHE_OPTIONS,
     "on_running": None,
     "on_completion": None,
     "on_failure": None,
@@ -110,6 +113,7 @@ class Task(TaskHooks, Generic[P, R]):
             check_resources(chosen["resources"]),
             check_workers(chosen["workers"]),
         )
+        self.caching = check_cache_options(chosen)
         gather_hooks(self.options, TASK_HOOKS)
         self.policy = self._policy(0, 0.0, 3)  # checks; the flow run fills in the settings
         self.estimate = Estimate()
@@ -118,6 +122,13 @@ class Task(TaskHooks, Generic[P, R]):
     def signature(self) -> inspect.Signature:
         """Of the function; read late, for unpickling makes a task before its function is whole."""
         return signature_of(self.fn)
+
+    @functools.cached_property
+    def code_digest(self) -> CodeDigest:
+        """Digest of the function's code and of what it reaches, for cache keys."""
+        from daskflow.caching.code import code_digest  # only tasks that are cached pay for it
+
+        return code_digest(self.fn)
 
     @functools.cached_property
     def _plain_arity(self) -> tuple[int, int] | None:
@@ -366,6 +377,20 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         Higher goes first.
     workers : str or list of str, optional
         Addresses or names of the workers that may run it.
+    cache_policy : CachePolicy, optional
+        What a result is found by again: `INPUTS`, `TASK_SOURCE`, `RUN_ID`, `FLOW_PARAMETERS`,
+        added with ``+``, an argument left out with ``- "name"``; `NO_CACHE` for none.  Default:
+        ``INPUTS + TASK_SOURCE`` for tasks that ask for caching by one of the options below.
+    cache_key_fn : callable, optional
+        ``(context, arguments) -> str or None``: the key itself; None does not cache.
+    cache_expiration : timedelta or float, optional
+        How long a result is good for, in seconds where it is a number.
+    refresh_cache : bool, optional
+        Look nothing up, and replace what is there.
+    persist_result : bool, optional
+        Keep results in the result store; a run whose result cannot be stored fails.
+    result_storage : str, optional
+        Folder or URL of the result store; default: what the flow or the settings say.
     on_running, on_completion, on_failure, on_crashed, on_retry : callable or list, optional
         Hooks, ``(task, task_run, state) -> None``, called in the flow process.
 

@@ -27,6 +27,7 @@ from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
 from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
     BOUND_INPUT,
+    BOUND_STORED,
     ENDED_PROCESS,
     ENDED_TIMED_OUT,
     ENDED_WELL,
@@ -37,11 +38,15 @@ from daskflow.runner.cluster.protocol import (
 from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Run
+from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Remote, Run
+from daskflow.runner.stored import StoredValue
 
 __all__ = ["Dispatch", "ParcelNews", "WorkerNews"]
 
 _new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
+
+
+_BY_REFERENCE = frozenset({BOUND_INPUT, BOUND_STORED})
 
 
 class WorkerNews(NamedTuple):
@@ -210,8 +215,11 @@ class Dispatch:
         """What a report tells, in the driver's terms."""
         # most runs end well with a small result: their outcome is made without a call of ours
         return [
-            _new(Outcome, (t[0], True, t[2], t[3], (t[6], t[7]), None, False, t[4], t[5], t[8], False))
-            if t[1] == ENDED_WELL and t[6] != BOUND_INPUT
+            _new(
+                Outcome,
+                (t[0], True, t[2], t[3], (t[6], t[7]), None, False, t[4], t[5], t[8], False),
+            )
+            if t[1] == ENDED_WELL and t[6] not in _BY_REFERENCE
             else self._outcome(t, parcel)
             for t in report.told
         ]
@@ -219,9 +227,13 @@ class Dispatch:
     def _outcome(self, told: Told, parcel: Parcel) -> Outcome:
         number, ended, started_at, run_s, cpu_s, encode_s, tag, value, size = told
         if ended == ENDED_WELL:
-            held = RemoteValue.of_key(value, self.client)
-            if (run := parcel.open.get(number)) is not None:
-                self._remote[number] = run
+            held: Remote
+            if tag == BOUND_STORED:
+                held = StoredValue(value)
+            else:
+                held = RemoteValue.of_key(value, self.client)
+                if (run := parcel.open.get(number)) is not None:
+                    self._remote[number] = run
             return Outcome(
                 number, True, started_at, run_s, held, None, False, cpu_s, encode_s, size
             )

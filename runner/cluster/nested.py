@@ -21,7 +21,7 @@ import cloudpickle
 
 from daskflow.runner.arguments import Encoded, Literals, encode
 from daskflow.runner.cluster.executor.errors import load_error
-from daskflow.runner.cluster.protocol import BOUND_INPUT, BOUND_PICKLED
+from daskflow.runner.cluster.protocol import BOUND_INPUT, BOUND_PICKLED, BOUND_STORED
 from daskflow.runner.context import TaskRunContext
 from daskflow.runner.core.states import FINAL, PENDING, SUCCESSFUL
 from daskflow.runner.futures import TaskFuture
@@ -133,7 +133,7 @@ def deliver(answers: Sequence[Answer]) -> None:
             run.message, run.value = answer.message, answer.value
             if answer.error is not None:
                 run.error = load_error(answer.error, answer.task_run_id)
-            if answer.value is not None and answer.value[0] == BOUND_INPUT:
+            if answer.value is not None and answer.value[0] in (BOUND_INPUT, BOUND_STORED):
                 run.result_bytes = 1  # fetching it blocks
             run.state = answer.state  # last: whoever sees a final state finds the rest in place
             callbacks += run.callbacks
@@ -231,6 +231,8 @@ class NestedHost:
         tag, value = run.value
         if tag == BOUND_INPUT:
             return self._parcel.channel.fetch(value, timeout)
+        if tag == BOUND_STORED:
+            return value.load()
         return pickle.loads(value) if tag == BOUND_PICKLED else value
 
     def watch(self, run: Any, callback: Callable[[], object]) -> None:

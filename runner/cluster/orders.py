@@ -99,7 +99,8 @@ class OrderMaker:
                 assert isinstance(code, Code)
                 codes.append(code._replace(function=None))
             if run.cache is not None:
-                asks[run.number] = run.cache.ask(run.redo)
+                cache: Any = run.cache
+                asks[run.number] = cache.ask(run.redo)
             bindings: tuple[tuple[int, Any], ...] = ()
             if run.deps:
                 bindings = tuple(

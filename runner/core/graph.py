@@ -18,7 +18,18 @@ from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import PENDING
 from daskflow.runner.core.turns import Turns
 
-__all__ = ["CacheNote", "Estimate", "Lane", "LaneKey", "Outcome", "Parcel", "Remote", "Run", "Scope", "Stage"]
+__all__ = [
+    "CacheNote",
+    "Estimate",
+    "Lane",
+    "LaneKey",
+    "Outcome",
+    "Parcel",
+    "Remote",
+    "Run",
+    "Scope",
+    "Stage",
+]
 
 
 class Remote:
@@ -156,9 +167,10 @@ class Stage:
 class CacheNote:
     """What the core knows of a run that may be cached; the shell's class knows more."""
 
-    __slots__ = ("hit", "wanted")
+    __slots__ = ("hit", "status", "wanted")
 
     def __init__(self) -> None:
+        self.status: str | None = None  # for the record
         self.wanted = True  # to be looked up before it is queued
         self.hit = False
 

@@ -170,7 +170,8 @@ def test_urgent_runs_overtake_what_waits_for_the_one_slot(own_kinds, tmp_path):
     @flow(task_runner=own_kinds)
     def mixed():
         def arrived(name):
-            return sum(key.startswith(name) for keys in client.run(keys_of).values() for key in keys)
+            (keys,) = client.run(keys_of).values()
+            return sum(key.startswith(name) for key in keys)
 
         first = blocks.submit()
         eventually(lambda: arrived("blocks") == 1)

@@ -64,9 +64,7 @@ def _loaded(code: Code) -> LoadedFunction:
         return error
 
 
-def committing_of(
-    parcel: ActiveParcel, functions: Sequence[LoadedFunction]
-) -> Committing | None:
+def committing_of(parcel: ActiveParcel, functions: Sequence[LoadedFunction]) -> Committing | None:
     """What runs of the parcel that are cached go through; None when none is."""
     if all(code.cache is None for code in parcel.order.codes):
         return None

@@ -1,4 +1,4 @@
-"""Runs of tasks that cache: look their key up, execute on a miss, commit before the outcome is told.
+"""Runs of tasks that cache: look the key up, execute on a miss, commit before the outcome is told.
 
 A hit is told by reference: its value is loaded by whoever takes it.  What was made is encoded at
 once, so later changes of the object do not reach the store; many small results are published
@@ -28,7 +28,18 @@ from daskflow.runner.context import TASK_LOGGER
 if TYPE_CHECKING:
     from daskflow.caching.index import Entry
 
-__all__ = ["Ask", "Bound", "Cached", "Looked", "Made", "commit", "finish", "found_by", "look", "run_cached"]
+__all__ = [
+    "Ask",
+    "Bound",
+    "Cached",
+    "Looked",
+    "Made",
+    "commit",
+    "finish",
+    "found_by",
+    "look",
+    "run_cached",
+]
 
 _logger = logging.getLogger(TASK_LOGGER)
 _warned: set[tuple[str, str, str]] = set()
@@ -162,7 +173,7 @@ def look(plan: CachePlan, ask: Ask, function: Callable[..., Any], bound: Bound) 
             raise
         except Exception as error:  # Uncacheable, or whatever a cache_key_fn of the user raises
             why = _reason(error)
-            _warn(plan, "key", "runs uncached: %s", why)
+            _warn(plan, "key", "runs uncached", why)
     if key is None or ask.fresh or plan.refresh:
         return Looked(plan, ask, key, None, why)
     try:
@@ -170,7 +181,7 @@ def look(plan: CachePlan, ask: Ask, function: Callable[..., Any], bound: Bound) 
         return Looked(plan, ask, key, store.lookup([key.key]).get(key.key), None)
     except DaskflowError as error:
         why = _reason(error)
-        _warn(plan, "look-up", "looked nothing up: %s", why)
+        _warn(plan, "look-up", "looked nothing up", why)
         return Looked(plan, ask, key, None, why)
 
 
@@ -203,7 +214,7 @@ def finish(looked: Looked, run_id: str, result: Any, duration_s: float, at: floa
         if plan.required:
             raise _unstored(plan, error) from error
         why = _reason(error)
-        _warn(plan, "result", "its result is not cached: %s", why)
+        _warn(plan, "result", "does not cache its result", why)
         return Made(result, key.key, digest, None, plan, why)
     replace = plan.refresh or looked.ask.replace
     return Made(result, key.key, digest, (prepared, replace), plan, looked.why)
@@ -232,7 +243,7 @@ def _digest_of_result(result: Any, plan: CachePlan) -> str:
 
 
 def commit(made: Sequence[Made]) -> list[Entry | DaskflowError | None]:
-    """Publish results; for each its entry, or why not, or None where there is nothing to publish."""
+    """Publish results; for each its entry, or why not, or None where nothing is to publish."""
     entries: list[Entry | DaskflowError | None] = [None] * len(made)
     stores: dict[tuple[Any, str], list[int]] = {}
     for at, each in enumerate(made):
@@ -248,7 +259,7 @@ def commit(made: Sequence[Made]) -> list[Entry | DaskflowError | None]:
                 plan = made[at].store
                 entries[at] = _unstored(plan, error)
                 if not plan.required:
-                    _warn(plan, "result", "its result is not cached: %s", _reason(error))
+                    _warn(plan, "result", "does not cache its result", _reason(error))
             continue
         for at, entry in zip(places, published, strict=True):
             entries[at] = _kept(entry)
@@ -270,14 +281,14 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _warn(plan: CachePlan, what: str, text: str, why: str) -> None:
+def _warn(plan: CachePlan, what: str, does: str, why: str) -> None:
     """Once per task, flow run and process."""
     key = plan.flow_run_id, plan.task_name, what
     if key not in _warned:
         if len(_warned) > 10_000:
             _warned.clear()
         _warned.add(key)
-        _logger.warning("task %s " + text, plan.task_name, why)
+        _logger.warning("task %s %s: %s", plan.task_name, does, why)
 
 
 @functools.lru_cache(maxsize=1024)

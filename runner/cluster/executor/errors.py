@@ -24,7 +24,7 @@ import cloudpickle
 
 from daskflow.errors import TaskFailed
 
-__all__ = ["KeyLost","RemoteTraceback", "annotate", "error_bytes", "load_error", "pickle_error"]
+__all__ = ["KeyLost", "RemoteTraceback", "annotate", "error_bytes", "load_error", "pickle_error"]
 
 _LARGEST = 1_048_576  # bytes of a pickled exception; a larger one holds data and stays behind
 _LONGEST = 100_000  # characters of a traceback or message
@@ -32,7 +32,6 @@ _LONGEST = 100_000  # characters of a traceback or message
 
 class KeyLost(Exception):
     """A value that lived on the cluster, or in a result store, is gone."""
-
 
 
 class RemoteTraceback(Exception):

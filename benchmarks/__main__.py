@@ -9,19 +9,15 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.budgets import check, load_budgets
-from benchmarks.cold import TITLES, cold_cases
-from benchmarks.cpu import Meter
-from benchmarks.engines import DaskflowEngine, Engine, RawDask, local_cluster
-from benchmarks.harness import Case, WrongValue, engine_case, run_case
+from benchmarks.cases import TITLES, make_cases, selected
+from benchmarks.harness import WrongValue, run_case
 from benchmarks.journal import append, describe_setting, read
 from benchmarks.results import summaries
 from benchmarks.tables import results_table, setting_line, verdict_table
-from benchmarks.workloads import WORKLOADS, Workload
 
 FULL_ROUNDS, QUICK_ROUNDS = 5, 3
 
@@ -41,11 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _list() -> int:
-    for workload in WORKLOADS:
-        sizes = f"n={workload.size:,}, quick {workload.quick_size:,}"
-        print(f"{workload.name:10}  {workload.title} ({sizes})")
     for name, title in TITLES.items():
-        print(f"{name:10}  {title}")
+        print(f"{name:14}  {title}")
     return 0
 
 
@@ -61,13 +54,14 @@ def _report(path: Path) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    names = _selected(options.cases)
+    names = selected(options.cases)
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
     setting = describe_setting(quick=options.quick, rounds=rounds)
     measured = []
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
-        for case in _cases(names, scratch, options, stack):
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
+        for case in make_cases(
+            names, Path(scratch), quick=options.quick, controls_only=options.controls_only
+        ):
             measured += run_case(case, rounds, progress=_progress)
     done = summaries(measured)
     if options.json:
@@ -83,48 +77,8 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if missed else 0
 
 
-def _cases(
-    names: Sequence[str], scratch: Path, options: argparse.Namespace, stack: ExitStack
-) -> Iterator[Case]:
-    """Yield the chosen cases; cold ones first, while no cluster is running beside them."""
-    cold = cold_cases(scratch, controls_only=options.controls_only)
-    yield from (case for case in cold if case.name in names)
-    chosen = [workload for workload in WORKLOADS if workload.name in names]
-    if chosen:
-        yield from _warm_cases(chosen, scratch, options, stack)
-
-
-def _warm_cases(
-    workloads: Sequence[Workload], scratch: Path, options: argparse.Namespace, stack: ExitStack
-) -> Iterator[Case]:
-    client = stack.enter_context(local_cluster(scratch / "cluster"))
-    workers = client.run(_pid).values()
-    engines: list[Engine] = [RawDask(client)]
-    if not options.controls_only:
-        engines += [
-            DaskflowEngine(client.cluster, scratch / "home", record=True),
-            DaskflowEngine(client.cluster, scratch / "home", record=False),
-        ]
-    meter = Meter(set(workers))
-    for workload in workloads:
-        yield engine_case(workload, engines, meter, quick=options.quick)
-
-
-def _pid() -> int:
-    import os  # runs on a worker, pickled by value with nothing of this module
-
-    return os.getpid()
-
-
-def _selected(wanted: Sequence[str]) -> list[str]:
-    names = [*(workload.name for workload in WORKLOADS), *TITLES]
-    if not wanted:
-        return names
-    return [name for name in names if any(name == w or name.startswith(f"{w}.") for w in wanted)]
-
-
 def _known_case(text: str) -> str:
-    if not _selected([text]):
+    if not selected([text]):
         raise argparse.ArgumentTypeError(f"no case {text!r}; `list` shows them")
     return text
 

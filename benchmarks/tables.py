@@ -21,6 +21,7 @@ _RESULT_HEADINGS = (
     "CPU/run",
     "driver",
     "loop",
+    "scheduler",
     "workers",
     "× control",
 )
@@ -67,15 +68,16 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
 
 def _result_row(summary: CaseSummary, who: ContenderSummary, *, first: bool) -> Sequence[str]:
     cpu = who.cpu_s_per_run
-    many = summary.runs > 1
+    shown = (cpu.total, cpu.driver, cpu.loop, cpu.scheduler, cpu.workers)
+    many = who.runs > 1
     return (
         summary.case if first else "",
-        f"{summary.runs:,}" if first else "",
+        f"{who.runs:,}" if first or who.runs != summary.control.runs else "",
         who.name,
         f"{who.wall_s.median:.3f} s",
-        f"{summary.runs / who.wall_s.median:,.0f}" if many else "",
+        f"{who.runs / who.wall_s.median:,.0f}" if many else "",
         "" if first else _ratio(who.speedup),
-        *(_cpu(seconds) for seconds in (cpu.total, cpu.driver, cpu.loop, cpu.workers)),
+        *(_cpu(seconds) for seconds in shown),
         "" if first else _times(who.cpu_saving.median),
     )
 

@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | run | report``.
+"""The command line: ``python -m benchmarks list | run | compare | table | report``.
 
 stdout is tables, stderr is progress.  Exit codes: 0 measured (and within budget), 1 a budget was
 missed or a contender gave a wrong value, 2 usage.
@@ -14,12 +14,15 @@ from pathlib import Path
 
 from benchmarks.budgets import check, load_budgets
 from benchmarks.cases import TITLES, make_cases, selected
+from benchmarks.goals import goals_table
 from benchmarks.harness import WrongValue, run_case
 from benchmarks.journal import append, describe_setting, read
+from benchmarks.peers.comparing import COMPARED, compared_cases, peer_version
+from benchmarks.peers.environments import PEERS, PeerMissing, default_cache, environment_of
 from benchmarks.results import summaries
 from benchmarks.tables import results_table, setting_line, verdict_table
 
-FULL_ROUNDS, QUICK_ROUNDS = 5, 3
+FULL_ROUNDS, QUICK_ROUNDS, COMPARED_ROUNDS = 5, 3, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,10 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "list":
         return _list()
-    if options.command == "report":
-        return _report(options.file)
     try:
-        return _run(options)
+        if options.command in ("report", "table"):
+            return _show(options)
+        return _compare(options) if options.command == "compare" else _run(options)
     except WrongValue as error:
         print(f"wrong value: {error}", file=sys.stderr)
         return 1
@@ -42,14 +45,46 @@ def _list() -> int:
     return 0
 
 
-def _report(path: Path) -> int:
+def _show(options: argparse.Namespace) -> int:
+    """Print what files of results say, or write it as a page with pictures."""
     try:
-        runs = read(path)
+        runs = [run for path in options.files for run in read(path)]
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    if options.command == "table":
+        print(goals_table(runs))
+        return 0
     for run in runs:
         print(f"{setting_line(run.setting)}\n\n{results_table(summaries(run.measurements))}\n")
+    if options.html:
+        from benchmarks.page import write_page  # bokeh: 0.6 s that only a page needs
+
+        print(f"pictures: {write_page(runs, options.html)}", file=sys.stderr)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Make the environments of the peers and run them in turns with plain Dask and daskflow."""
+    pythons = {}
+    for name in options.peers:
+        try:
+            pythons[name] = environment_of(name, options.cache, progress=_progress)
+        except PeerMissing as error:
+            print(error, file=sys.stderr)
+            return 1
+    setting = describe_setting(quick=False, rounds=options.rounds)
+    for name, python in pythons.items():
+        setting.versions[name] = peer_version(python, PEERS[name].package)
+    names = [case for case in COMPARED if not options.cases or case in options.cases]
+    measured = []
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
+        for case in compared_cases(names, pythons, Path(scratch), progress=_progress):
+            measured += run_case(case, options.rounds, progress=_progress)
+    if options.json:
+        append(options.json, setting, measured)
+    versions = ", ".join(f"{name} {setting.versions[name]}" for name in pythons)
+    print(f"{setting_line(setting)}\n{versions}\n\n{results_table(summaries(measured))}")
     return 0
 
 
@@ -83,6 +118,14 @@ def _known_case(text: str) -> str:
     return text
 
 
+def _known_peers(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := set(names) - set(PEERS):
+        known = ", ".join(PEERS)
+        raise argparse.ArgumentTypeError(f"no peer {', '.join(sorted(unknown))}; there are {known}")
+    return names
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds")
@@ -110,8 +153,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--json", type=Path, metavar="FILE", help="append results as JSON lines")
     run.add_argument("--controls-only", action="store_true", help="measure only what we compare to")
-    report = commands.add_parser("report", help="print the tables of a --json file")
-    report.add_argument("file", type=Path, metavar="FILE")
+    compare = commands.add_parser("compare", help="measure other engines beside us")
+    compare.add_argument(
+        "cases", nargs="*", choices=[*COMPARED, []], metavar="CASE", help="default: all of them"
+    )
+    compare.add_argument("--peers", type=_known_peers, required=True, help=", ".join(PEERS))
+    compare.add_argument("--rounds", type=_positive, default=COMPARED_ROUNDS)
+    compare.add_argument("--json", type=Path, metavar="FILE", help="append results as JSON lines")
+    compare.add_argument(
+        "--cache", type=Path, metavar="FOLDER", default=default_cache(), help="for environments"
+    )
+    table = commands.add_parser("table", help="print goals and figures as Markdown")
+    report = commands.add_parser("report", help="print the tables of --json files, draw pictures")
+    report.add_argument("--html", type=Path, metavar="FILE", help="write one page with pictures")
+    for reader in (table, report):
+        reader.add_argument("files", nargs="+", type=Path, metavar="FILE")
     return parser
 
 

@@ -16,12 +16,15 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmarks.cpu import Meter
-from benchmarks.engines import Engine
 from benchmarks.measurement import Measurement, Timing
 from benchmarks.stats import turn_order
 from benchmarks.workloads import Surface, Workload
+
+if TYPE_CHECKING:
+    from benchmarks.engines import Engine  # loads Dask, which the environments of peers lack
 
 __all__ = ["Case", "WrongValue", "engine_case", "engine_timing", "run_case"]
 

@@ -9,7 +9,7 @@ from benchmarks.journal import Setting
 from benchmarks.results import CaseSummary, ContenderSummary
 from benchmarks.stats import Spread
 
-__all__ = ["results_table", "setting_line", "verdict_table"]
+__all__ = ["result_rows", "results_table", "setting_line", "verdict_table"]
 
 _RESULT_HEADINGS = (
     "case",
@@ -24,6 +24,7 @@ _RESULT_HEADINGS = (
     "scheduler",
     "workers",
     "× control",
+    "also",
 )
 
 
@@ -39,14 +40,19 @@ def setting_line(setting: Setting) -> str:
 
 
 def results_table(summaries: Iterable[CaseSummary]) -> str:
-    """Return one row per case and contender; the control of a case comes first."""
+    """Return one line per case and contender; the control of a case comes first."""
+    return _aligned(result_rows(summaries), left=(0, 2, len(_RESULT_HEADINGS) - 1))
+
+
+def result_rows(summaries: Iterable[CaseSummary]) -> list[Sequence[str]]:
+    """Return the headings, then one row per case and contender."""
     rows: list[Sequence[str]] = [_RESULT_HEADINGS]
     for summary in summaries:
         rows += [
             _result_row(summary, contender, first=contender is summary.control)
             for contender in summary.contenders
         ]
-    return _aligned(rows, left=(0, 2))
+    return rows
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> str:
@@ -79,6 +85,7 @@ def _result_row(summary: CaseSummary, who: ContenderSummary, *, first: bool) -> 
         "" if first else _ratio(who.speedup),
         *(_cpu(seconds) for seconds in shown),
         "" if first else _times(who.cpu_saving.median),
+        " ".join(f"{name}={value:,.3g}" for name, value in who.figures.items()),
     )
 
 

@@ -1,0 +1,157 @@
+"""The pictures of the report, drawn with Bokeh from runs of results.
+
+A contender has the same colour in every picture.  What a file does not hold is not drawn: then a
+picture is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from bokeh.models import ColumnDataSource, HoverTool, Legend, LegendItem
+from bokeh.plotting import figure
+
+from benchmarks.results import CaseSummary, ContenderSummary
+from benchmarks.workloads import SLOTS
+
+__all__ = ["cpu_by_process", "newest", "parcel_sizes", "slot_use", "throughput"]
+
+Points = dict[str, list[tuple[float, float]]]
+
+_COLOURS = {
+    "daskflow": "#1f5fbf",
+    "daskflow, record off": "#7fb0ee",
+    "dask": "#d9772b",
+    "dask.delayed": "#a0522d",
+    "ray": "#2e8b57",
+    "parsl": "#8a5fbf",
+    "joblib": "#b03060",
+    "prefect": "#00808a",
+    "prefect-dask": "#5c6b00",
+}
+_OTHER = "#666666"
+_PROCESSES = {
+    "driver": "#1f5fbf", "loop": "#7fb0ee", "scheduler": "#d9772b", "workers": "#f0b070",
+    "rest": "#999999",
+}  # fmt: skip
+_HEIGHT = 340
+
+
+def throughput(cases: Sequence[CaseSummary]) -> figure | None:
+    """Task runs a second against their number, for all of W1."""
+    points: Points = {}
+    for case in cases:
+        if not case.case.removeprefix("peers.").startswith("W1."):
+            continue
+        for who in case.contenders:
+            points.setdefault(_family(who.name), []).append(
+                (who.runs, who.runs / who.wall_s.median)
+            )
+    return _lines(points, "task runs", "task runs a second", x_log=True)
+
+
+def slot_use(cases: Sequence[CaseSummary]) -> figure | None:
+    """Share of the slots' time that tasks fill, against their duration."""
+    points: Points = {}
+    for case in cases:
+        if case.case.startswith("W5.") and case.case.endswith("ms"):
+            duration_ms = float(case.case.removeprefix("W5.").removesuffix("ms"))
+            for who in case.contenders[1:]:
+                points.setdefault(_family(who.name), []).append(
+                    (duration_ms, who.speedup.median / SLOTS)
+                )
+    return _lines(points, "duration of a task, ms", "use of the slots", x_log=True, y_log=False)
+
+
+def parcel_sizes(cases: Sequence[CaseSummary]) -> figure | None:
+    """Task runs a second against how many a parcel held."""
+    points: Points = {}
+    for case in cases:
+        for who in case.contenders if case.case == "parcels" else ():
+            points.setdefault("daskflow", []).append(
+                (who.figures["parcel_runs"], who.runs / who.wall_s.median)
+            )
+    return _lines(points, "task runs in a parcel, mean", "task runs a second", x_log=True)
+
+
+def cpu_by_process(cases: Sequence[CaseSummary], contender: str) -> figure | None:
+    """CPU time per task run of one contender, by process, one bar a case."""
+    rows: list[tuple[str, ContenderSummary]] = []
+    for case in cases:
+        for who in case.contenders:
+            many = who.runs >= 100 and not case.case.startswith(("W5.", "W10", "parcels", "peers"))
+            if many and (who.name == contender or _is_sized(who.name, contender)):
+                label = case.case if who.name == contender else f"W1 {who.name[len(contender) :]}"
+                rows.append((label.replace(" , ", " "), who))
+    if not rows:
+        return None
+    rows = list({label: (label, who) for label, who in rows}.values())[::-1]
+    labels = [label for label, _ in rows]
+    parts = {
+        name: [1e6 * float(getattr(who.cpu_s_per_run, name)) for _, who in rows]
+        for name in _PROCESSES
+    }
+    parts = {name: values for name, values in parts.items() if max(values) > 0}
+    plot = figure(
+        y_range=labels, height=90 + 26 * len(rows), sizing_mode="stretch_width",
+        toolbar_location=None, x_axis_label="CPU time per task run, µs",
+    )  # fmt: skip
+    source = ColumnDataSource({"case": labels, **parts})
+    bars = plot.hbar_stack(
+        list(parts), y="case", height=0.7, source=source,
+        color=[_PROCESSES[name] for name in parts],
+    )  # fmt: skip
+    plot.add_tools(HoverTool(tooltips=[("", "@case"), ("$name", "@$name{0.0} µs")]))
+    items = [LegendItem(label=n, renderers=[bar]) for n, bar in zip(parts, bars, strict=True)]
+    plot.add_layout(Legend(items=items, orientation="horizontal", border_line_color=None), "above")
+    plot.x_range.start = 0
+    plot.ygrid.grid_line_color = None
+    return plot
+
+
+def _lines(
+    points: Points, x_label: str, y_label: str, *, x_log: bool, y_log: bool = True
+) -> figure | None:
+    points = {name: sorted(own) for name, own in points.items()}
+    if not points:
+        return None
+    plot = figure(
+        height=_HEIGHT, sizing_mode="stretch_width", toolbar_location=None,
+        x_axis_label=x_label, y_axis_label=y_label,
+        x_axis_type="log" if x_log else "linear", y_axis_type="log" if y_log else "linear",
+    )  # fmt: skip
+    items = []
+    for name, own in points.items():
+        colour = _COLOURS.get(name, _OTHER)
+        source = ColumnDataSource({
+            "x": [x for x, _ in own], "y": [y for _, y in own], "who": [name] * len(own)
+        })  # fmt: skip
+        line = plot.line("x", "y", source=source, color=colour, line_width=2)
+        dots = plot.scatter("x", "y", source=source, color=colour, size=8)
+        items.append(LegendItem(label=name, renderers=[line, dots]))
+    plot.add_tools(HoverTool(tooltips=[("", "@who"), (x_label, "@x{0,0.[00]}"),
+                                       (y_label, "@y{0,0.[00]}")]))  # fmt: skip
+    legend = Legend(items=items, orientation="horizontal", border_line_color=None, ncols=3)
+    plot.add_layout(legend, "above")
+    if not y_log:
+        plot.y_range.start = 0
+    return plot
+
+
+def _family(name: str) -> str:
+    """Name contenders that differ in size only alike: ``daskflow, 100,000`` is daskflow."""
+    base = name.partition(",")[0]
+    if name in _COLOURS:
+        return name
+    return f"{base}, futures held" if name.endswith("held") else base
+
+
+def _is_sized(name: str, contender: str) -> bool:
+    rest = name.removeprefix(f"{contender}, ")
+    return rest != name and rest.replace(",", "").isdecimal()
+
+
+def newest(runs: Iterable[Sequence[CaseSummary]]) -> list[CaseSummary]:
+    """Return the last summary of each case; later runs replace earlier ones."""
+    found = {case.case: case for cases in runs for case in cases}
+    return list(found.values())

@@ -68,10 +68,9 @@ def _warm_cases(
     by_name = {engine.name: engine for engine in controls}
     subjects: list[Engine] = []
     if not controls_only:
-        subjects = [
-            DaskflowEngine(client.cluster, scratch / "home", record=True),
-            DaskflowEngine(client.cluster, scratch / "home", record=False),
-        ]
+        subjects = [DaskflowEngine(client.cluster, scratch / "home", record=True)]
+        if not quick:
+            subjects.append(DaskflowEngine(client.cluster, scratch / "home", record=False))
     for workload in workloads:
         engines = [by_name[workload.control], *subjects]
         if workload.name == "W9.logs":

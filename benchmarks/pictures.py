@@ -6,9 +6,17 @@ picture is None.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Sequence
 
-from bokeh.models import ColumnDataSource, HoverTool, Legend, LegendItem
+from bokeh.models import (
+    ColumnDataSource,
+    FixedTicker,
+    HoverTool,
+    Legend,
+    LegendItem,
+    NumeralTickFormatter,
+)
 from bokeh.plotting import figure
 
 from benchmarks.results import CaseSummary, ContenderSummary
@@ -30,6 +38,10 @@ _COLOURS = {
     "prefect-dask": "#5c6b00",
 }
 _OTHER = "#666666"
+# How W1 is submitted; a way has the same line in every contender's colour.
+_WAYS = {"submit": "loop", "map": "map", "growth": "as_completed", "million": "as_completed"}
+_DASHES = {"map": "dashed", "as_completed": "dotted"}
+_TICKS_MS = [1, 2, 5, 10, 20, 50]
 _PROCESSES = {
     "driver": "#1f5fbf", "loop": "#7fb0ee", "scheduler": "#d9772b", "workers": "#f0b070",
     "rest": "#999999",
@@ -43,11 +55,13 @@ def throughput(cases: Sequence[CaseSummary]) -> figure | None:
     for case in cases:
         if not case.case.removeprefix("peers.").startswith("W1."):
             continue
+        way = _WAYS[case.case.rpartition(".")[2]]
         for who in case.contenders:
-            points.setdefault(_family(who.name), []).append(
-                (who.runs, who.runs / who.wall_s.median)
-            )
-    return _lines(points, "task runs", "task runs a second", x_log=True)
+            if who.name.endswith("held"):
+                continue  # measured for its memory
+            name = f"{_family(who.name)}, {way}"
+            points.setdefault(name, []).append((who.runs, who.runs / who.wall_s.median))
+    return _lines(points, "task runs", "task runs a second")
 
 
 def slot_use(cases: Sequence[CaseSummary]) -> figure | None:
@@ -60,7 +74,11 @@ def slot_use(cases: Sequence[CaseSummary]) -> figure | None:
                 points.setdefault(_family(who.name), []).append(
                     (duration_ms, who.speedup.median / SLOTS)
                 )
-    return _lines(points, "duration of a task, ms", "use of the slots", x_log=True, y_log=False)
+    plot = _lines(points, "duration of a task, ms", "use of the slots", y_log=False)
+    if plot is not None:
+        plot.xaxis.ticker = FixedTicker(ticks=_TICKS_MS)
+        plot.xaxis.formatter = NumeralTickFormatter(format="0")
+    return plot
 
 
 def parcel_sizes(cases: Sequence[CaseSummary]) -> figure | None:
@@ -71,7 +89,7 @@ def parcel_sizes(cases: Sequence[CaseSummary]) -> figure | None:
             points.setdefault("daskflow", []).append(
                 (who.figures["parcel_runs"], who.runs / who.wall_s.median)
             )
-    return _lines(points, "task runs in a parcel, mean", "task runs a second", x_log=True)
+    return _lines(points, "task runs in a parcel, mean", "task runs a second")
 
 
 def cpu_by_process(cases: Sequence[CaseSummary], contender: str) -> figure | None:
@@ -109,24 +127,24 @@ def cpu_by_process(cases: Sequence[CaseSummary], contender: str) -> figure | Non
     return plot
 
 
-def _lines(
-    points: Points, x_label: str, y_label: str, *, x_log: bool, y_log: bool = True
-) -> figure | None:
-    points = {name: sorted(own) for name, own in points.items()}
+def _lines(points: Points, x_label: str, y_label: str, *, y_log: bool = True) -> figure | None:
+    points = {name: _one_a_place(own) for name, own in points.items()}
     if not points:
         return None
     plot = figure(
         height=_HEIGHT, sizing_mode="stretch_width", toolbar_location=None,
         x_axis_label=x_label, y_axis_label=y_label,
-        x_axis_type="log" if x_log else "linear", y_axis_type="log" if y_log else "linear",
+        x_axis_type="log", y_axis_type="log" if y_log else "linear",
     )  # fmt: skip
     items = []
     for name, own in points.items():
-        colour = _COLOURS.get(name, _OTHER)
+        engine, _, way = name.rpartition(", ")
+        colour = _COLOURS.get(name) or _COLOURS.get(engine, _OTHER)
         source = ColumnDataSource({
             "x": [x for x, _ in own], "y": [y for _, y in own], "who": [name] * len(own)
         })  # fmt: skip
-        line = plot.line("x", "y", source=source, color=colour, line_width=2)
+        line = plot.line("x", "y", source=source, color=colour, line_width=2,
+                         line_dash=_DASHES.get(way, "solid"))  # fmt: skip
         dots = plot.scatter("x", "y", source=source, color=colour, size=8)
         items.append(LegendItem(label=name, renderers=[line, dots]))
     plot.add_tools(HoverTool(tooltips=[("", "@who"), (x_label, "@x{0,0.[00]}"),
@@ -135,15 +153,22 @@ def _lines(
     plot.add_layout(legend, "above")
     if not y_log:
         plot.y_range.start = 0
+    else:
+        plot.yaxis.formatter = NumeralTickFormatter(format="0,0")
     return plot
+
+
+def _one_a_place(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return points in order; what was measured at one place more than once has its median."""
+    places: dict[float, list[float]] = {}
+    for x, y in points:
+        places.setdefault(x, []).append(y)
+    return [(x, statistics.median(places[x])) for x in sorted(places)]
 
 
 def _family(name: str) -> str:
     """Name contenders that differ in size only alike: ``daskflow, 100,000`` is daskflow."""
-    base = name.partition(",")[0]
-    if name in _COLOURS:
-        return name
-    return f"{base}, futures held" if name.endswith("held") else base
+    return name if name in _COLOURS else name.partition(",")[0]
 
 
 def _is_sized(name: str, contender: str) -> bool:

@@ -151,7 +151,7 @@ def _numbers(size: int) -> list[int]:
 
 
 def _no_ops(name: str, title: str, shape: Callable[[Surface, int], object]) -> Workload:
-    return Workload(name, title, shape, int, _numbers, 10_000, 2_000, 100, others=("dask.delayed",))
+    return Workload(name, title, shape, int, _numbers, 10_000, 1_000, 100, others=("dask.delayed",))
 
 
 def _nap_case(size: int, quick_size: int, control: str) -> Workload:
@@ -174,8 +174,8 @@ def _spin_case(milliseconds: int) -> Workload:
         runs=int,
         expected=lambda size: [task_s] * size,
         size=full,
-        quick_size=full // 4,
-        warm_size=min(20, full // 4),
+        quick_size=full // 8,
+        warm_size=min(20, full // 8),
         control="serial",
     )
 

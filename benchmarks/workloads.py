@@ -201,7 +201,7 @@ WORKLOADS: tuple[Workload, ...] = (
         runs=lambda size: size - 1,
         expected=lambda size: size * (size - 1) // 2,
         size=1_024,
-        quick_size=1_024,
+        quick_size=512,
         warm_size=16,
         others=("dask.delayed",),
     ),
@@ -246,7 +246,7 @@ WORKLOADS: tuple[Workload, ...] = (
         runs=int,
         expected=_numbers,
         size=100,
-        quick_size=40,
+        quick_size=25,
         warm_size=5,
     ),
 )

@@ -66,7 +66,9 @@ class Meter:
     """
 
     def __init__(self, workers: Collection[int] = (), scheduler: int | None = None) -> None:
-        self._kinds = {**dict.fromkeys(workers, "workers"), scheduler: "scheduler"}
+        self._kinds = dict.fromkeys(workers, "workers")
+        if scheduler is not None:
+            self._kinds[scheduler] = "scheduler"
         self._self = psutil.Process()
         self._sampling_s = 0.0  # what looking costs is nobody's
 

@@ -191,7 +191,7 @@ class _FlowSurface:
         with open_store(self._store_url) as store:
             _wait_until(lambda: store.logs(run_id, after=last - 1, limit=1))
             new = store.logs(run_id, after=self._last_line)
-        self._last_line = new[-1].sequence
+        self._last_line += len(new)  # they are numbered from 0
         return len(new)
 
 

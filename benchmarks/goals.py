@@ -112,9 +112,7 @@ def _cpu_us(case: str, part: str = "total") -> Callable[[Cases], float | None]:
 
 def _recording_us(cases: Cases) -> float | None:
     summary = cases.get("W1.submit")
-    on = summary.contender("daskflow") if summary else None
-    off = summary.contender("daskflow, record off") if summary else None
-    return 1e6 * (on.cpu_s_per_run.total - off.cpu_s_per_run.total) if on and off else None
+    return 1e6 * summary.recording_s_per_run or None if summary else None
 
 
 def _held_kb(cases: Cases) -> float | None:

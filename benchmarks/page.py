@@ -50,9 +50,9 @@ def render_page(runs: Sequence[Recorded]) -> str:
         )
         if plot is not None
     ]  # fmt: skip
-    scripts, drawing, divs = "", "", []
+    scripts, drawing, divs = "", "", ()
     if drawn:
-        drawing, divs = components([plot for _, _, plot in drawn])
+        drawing, divs = components(tuple(plot for _, _, plot in drawn))
         scripts = Resources(mode="inline", components=["bokeh"], minified=True).render_js()
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined

@@ -60,6 +60,12 @@ class CaseSummary:
         """What budgets look at; none where only the control ran."""
         return self.contenders[1] if len(self.contenders) > 1 else None
 
+    @property
+    def recording_s_per_run(self) -> float:
+        """CPU seconds per task run that the record costs; 0 where only one way was measured."""
+        on, off = self.contender("daskflow"), self.contender("daskflow, record off")
+        return on.cpu_s_per_run.total - off.cpu_s_per_run.total if on and off else 0.0
+
     def contender(self, name: str) -> ContenderSummary | None:
         """Return the contender of that name, if it took part."""
         return next((who for who in self.contenders if who.name == name), None)

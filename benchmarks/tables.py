@@ -24,6 +24,7 @@ _RESULT_HEADINGS = (
     "scheduler",
     "workers",
     "× control",
+    "recording",
     "also",
 )
 
@@ -85,14 +86,15 @@ def _result_row(summary: CaseSummary, who: ContenderSummary, *, first: bool) -> 
         "" if first else _ratio(who.speedup),
         *(_cpu(seconds) for seconds in shown),
         "" if first else _times(who.cpu_saving.median),
+        _cpu(summary.recording_s_per_run) if who is summary.subject else "",
         " ".join(f"{name}={value:,.3g}" for name, value in who.figures.items()),
     )
 
 
 def _cpu(seconds: float) -> str:
     if not seconds:
-        return ""  # not told apart in this case
-    return f"{seconds * 1e6:,.1f} µs" if seconds < 0.01 else f"{seconds:.3f} s"
+        return ""  # not told apart, or not measured, in this case
+    return f"{seconds * 1e6:,.1f} µs" if abs(seconds) < 0.01 else f"{seconds:.3f} s"
 
 
 def _ratio(spread: Spread) -> str:

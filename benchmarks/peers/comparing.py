@@ -43,7 +43,7 @@ def compared_cases(
     by_name = {workload.name: workload for workload in WORKLOADS}
     with local_cluster(scratch / "cluster") as client:
         meter = Meter(set(client.run(os.getpid).values()))
-        own = [RawDask(client), DaskflowEngine(client.cluster, scratch / "home")]
+        own: list[Engine] = [RawDask(client), DaskflowEngine(client.cluster, scratch / "home")]
         for name in names:
             workload, size = by_name[name], COMPARED[name]
             contenders = {engine.name: _own(workload, size, engine, meter) for engine in own}

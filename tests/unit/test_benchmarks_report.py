@@ -23,6 +23,7 @@ from benchmarks.page import render_page
 from benchmarks.peers import comparing, environments
 from benchmarks.pictures import newest, throughput
 from benchmarks.results import summaries
+from benchmarks.tables import results_table
 
 SETTING = describe_setting(quick=False, rounds=1)
 QUICK = describe_setting(quick=True, rounds=1)
@@ -108,6 +109,9 @@ def test_cost_of_recording_is_what_recorded_runs_need_beyond_others():
     off = _measured("W1.submit", "daskflow, record off", 0.1, cpu_s=0.06)
     table = goals_table([Recorded(SETTING, (*W1, off))])
     assert _row(table, "recording, CPU per task run")[3:] == ["4.0 µs", "not yet"]
+    control, subject, _ = results_table(summaries((*W1, off))).splitlines()[2:]
+    assert "4.0 µs" in subject
+    assert "4.0 µs" not in control
 
 
 def test_every_goal_has_a_name_of_its_own_and_can_be_missing():

@@ -48,11 +48,10 @@ def compared_cases(
             workload, size = by_name[name], COMPARED[name]
             contenders = {engine.name: _own(workload, size, engine, meter) for engine in own}
             for peer, python in pythons.items():
-                run = _peer(python, peer, name, size)
-                # a first run, not counted, tells whether it can
-                reason = _reason_against(run)
+                # a small run, not counted, tells whether it can
+                reason = _reason_against(_peer(python, peer, name, workload.warm_size))
                 if reason is None:
-                    contenders[peer] = run
+                    contenders[peer] = _peer(python, peer, name, size)
                 else:
                     progress(f"{name}: without {peer}: {reason}")
             title = f"{workload.title}, size {size:,}"

@@ -16,7 +16,7 @@ from benchmarks.budgets import check, load_budgets
 from benchmarks.cases import TITLES, make_cases, selected
 from benchmarks.goals import goals_table
 from benchmarks.harness import WrongValue, run_case
-from benchmarks.journal import append, describe_setting, read
+from benchmarks.journal import append, describe_setting, extend, read
 from benchmarks.peers.comparing import COMPARED, compared_cases, peer_version
 from benchmarks.peers.environments import PEERS, PeerMissing, default_cache, environment_of
 from benchmarks.results import summaries
@@ -93,14 +93,17 @@ def _run(options: argparse.Namespace) -> int:
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
     setting = describe_setting(quick=options.quick, rounds=rounds)
     measured = []
+    if options.json:
+        append(options.json, setting, ())
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         for case in make_cases(
             names, Path(scratch), quick=options.quick, controls_only=options.controls_only
         ):
-            measured += run_case(case, rounds, progress=_progress)
+            new = run_case(case, rounds, progress=_progress)
+            measured += new
+            if options.json:
+                extend(options.json, new)  # case by case: a long run may be cut short
     done = summaries(measured)
-    if options.json:
-        append(options.json, setting, measured)
     print(f"{setting_line(setting)}\n\n{results_table(done)}")
     if not options.check:
         return 0

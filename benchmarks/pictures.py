@@ -47,6 +47,8 @@ _PROCESSES = {
     "rest": "#999999",
 }  # fmt: skip
 _HEIGHT = 340
+# Their CPU time is that of the work itself, or of a round trip: another scale.
+_NOT_PER_RUN = ("W5.", "W10", "latency", "parcels", "peers")
 
 
 def throughput(cases: Sequence[CaseSummary]) -> figure | None:
@@ -57,8 +59,8 @@ def throughput(cases: Sequence[CaseSummary]) -> figure | None:
             continue
         way = _WAYS[case.case.rpartition(".")[2]]
         for who in case.contenders:
-            if who.name.endswith("held"):
-                continue  # measured for its memory
+            if who.name.endswith(("held", "record off")):
+                continue  # measured for its memory, and for its CPU time
             name = f"{_family(who.name)}, {way}"
             points.setdefault(name, []).append((who.runs, who.runs / who.wall_s.median))
     return _lines(points, "task runs", "task runs a second")
@@ -89,7 +91,7 @@ def parcel_sizes(cases: Sequence[CaseSummary]) -> figure | None:
             points.setdefault("daskflow", []).append(
                 (who.figures["parcel_runs"], who.runs / who.wall_s.median)
             )
-    return _lines(points, "task runs in a parcel, mean", "task runs a second")
+    return _lines(points, "task runs in a parcel, mean", "task runs a second", y_log=False)
 
 
 def cpu_by_process(cases: Sequence[CaseSummary], contender: str) -> figure | None:
@@ -97,7 +99,7 @@ def cpu_by_process(cases: Sequence[CaseSummary], contender: str) -> figure | Non
     rows: list[tuple[str, ContenderSummary]] = []
     for case in cases:
         for who in case.contenders:
-            many = who.runs >= 100 and not case.case.startswith(("W5.", "W10", "parcels", "peers"))
+            many = who.runs >= 300 and not case.case.startswith(_NOT_PER_RUN)
             if many and (who.name == contender or _is_sized(who.name, contender)):
                 label = case.case if who.name == contender else f"W1 {who.name[len(contender) :]}"
                 rows.append((label.replace(" , ", " "), who))
@@ -149,7 +151,8 @@ def _lines(points: Points, x_label: str, y_label: str, *, y_log: bool = True) ->
         items.append(LegendItem(label=name, renderers=[line, dots]))
     plot.add_tools(HoverTool(tooltips=[("", "@who"), (x_label, "@x{0,0.[00]}"),
                                        (y_label, "@y{0,0.[00]}")]))  # fmt: skip
-    legend = Legend(items=items, orientation="horizontal", border_line_color=None, ncols=3)
+    legend = Legend(items=items, orientation="horizontal", border_line_color=None, ncols=2)
+    legend.location = "left"  # in the middle, a narrow window would cut it off
     plot.add_layout(legend, "above")
     if not y_log:
         plot.y_range.start = 0

@@ -133,8 +133,10 @@ def _lines(points: Points, x_label: str, y_label: str, *, y_log: bool = True) ->
     points = {name: _one_a_place(own) for name, own in points.items()}
     if not points:
         return None
+    few = len(points) <= 2
     plot = figure(
-        height=_HEIGHT, sizing_mode="stretch_width", toolbar_location=None,
+        height=_HEIGHT + (0 if few else 18 * len(points)), sizing_mode="stretch_width",
+        toolbar_location=None,
         x_axis_label=x_label, y_axis_label=y_label,
         x_axis_type="log", y_axis_type="log" if y_log else "linear",
     )  # fmt: skip
@@ -151,8 +153,9 @@ def _lines(points: Points, x_label: str, y_label: str, *, y_log: bool = True) ->
         items.append(LegendItem(label=name, renderers=[line, dots]))
     plot.add_tools(HoverTool(tooltips=[("", "@who"), (x_label, "@x{0,0.[00]}"),
                                        (y_label, "@y{0,0.[00]}")]))  # fmt: skip
-    legend = Legend(items=items, orientation="horizontal", border_line_color=None, ncols=2)
-    legend.location = "left"  # in the middle, a narrow window would cut it off
+    legend = Legend(items=items, orientation="horizontal", border_line_color=None)
+    # two columns of long names would not fit a narrow window
+    legend.ncols, legend.location, legend.spacing = (2 if few else 1), "left", 0
     plot.add_layout(legend, "above")
     if not y_log:
         plot.y_range.start = 0

@@ -19,6 +19,9 @@ MEASURED = [
     for case, who, wall_s, figures in (
         ("W1.submit", "dask", 20.0, {}),
         ("W1.submit", "daskflow", 0.2, {}),
+        ("W1.map", "dask", 22.0, {}),
+        ("W1.map", "daskflow", 0.2, {}),
+        ("W1.map", "dask.delayed", 23.0, {}),
         ("W5.10ms", "serial", 4.0, {}),
         ("W5.10ms", "daskflow", 2.1, {}),
         ("parcels", "target 50 ms", 0.2, {"parcel_runs": 300.0}),

@@ -78,11 +78,14 @@ def _compare(options: argparse.Namespace) -> int:
         setting.versions[name] = peer_version(python, PEERS[name].package)
     names = [case for case in COMPARED if not options.cases or case in options.cases]
     measured = []
+    if options.json:
+        append(options.json, setting, ())
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
         for case in compared_cases(names, pythons, Path(scratch), progress=_progress):
-            measured += run_case(case, options.rounds, progress=_progress)
-    if options.json:
-        append(options.json, setting, measured)
+            new = run_case(case, options.rounds, progress=_progress)
+            measured += new
+            if options.json:
+                extend(options.json, new)
     versions = ", ".join(f"{name} {setting.versions[name]}" for name in pythons)
     print(f"{setting_line(setting)}\n{versions}\n\n{results_table(summaries(measured))}")
     return 0

@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks list | run | report | simulate``.
+"""The command line: ``python -m benchmarks list | run | compare | table | report | simulate``.
 
 stdout is tables, stderr is progress.  Exit codes: 0 measured (and within budget), 1 a budget was
 missed or a contender gave a wrong value, 2 usage.
@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.budgets import check, load_budgets
-from benchmarks.cold import TITLES, cold_cases
-from benchmarks.cpu import Meter
-from benchmarks.engines import DaskflowEngine, Engine, RawDask, local_cluster
-from benchmarks.harness import Case, WrongValue, engine_case, run_case
-from benchmarks.journal import append, describe_setting, read
+from benchmarks.cases import TITLES, make_cases, selected
+from benchmarks.goals import goals_table
+from benchmarks.harness import WrongValue, run_case
+from benchmarks.journal import append, describe_setting, extend, read
+from benchmarks.peers.comparing import COMPARED, compared_cases, peer_version
+from benchmarks.peers.environments import PEERS, PeerMissing, default_cache, environment_of
 from benchmarks.results import summaries
 from benchmarks.simulation import simulate
 from benchmarks.simulation_report import (
@@ -28,9 +28,8 @@ from benchmarks.simulation_report import (
     simulation_table,
 )
 from benchmarks.tables import results_table, setting_line, verdict_table
-from benchmarks.workloads import WORKLOADS, Workload
 
-FULL_ROUNDS, QUICK_ROUNDS = 5, 3
+FULL_ROUNDS, QUICK_ROUNDS, COMPARED_ROUNDS = 5, 3, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,34 +37,66 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "list":
         return _list()
-    if options.command == "report":
-        return _report(options.file)
     if options.command == "simulate":
         return _simulate(options)
     try:
-        return _run(options)
+        if options.command in ("report", "table"):
+            return _show(options)
+        return _compare(options) if options.command == "compare" else _run(options)
     except WrongValue as error:
         print(f"wrong value: {error}", file=sys.stderr)
         return 1
 
 
 def _list() -> int:
-    for workload in WORKLOADS:
-        sizes = f"n={workload.size:,}, quick {workload.quick_size:,}"
-        print(f"{workload.name:10}  {workload.title} ({sizes})")
     for name, title in TITLES.items():
-        print(f"{name:10}  {title}")
+        print(f"{name:14}  {title}")
     return 0
 
 
-def _report(path: Path) -> int:
+def _show(options: argparse.Namespace) -> int:
+    """Print what files of results say, or write it as a page with pictures."""
     try:
-        runs = read(path)
+        runs = [run for path in options.files for run in read(path)]
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
+    if options.command == "table":
+        print(goals_table(runs))
+        return 0
     for run in runs:
         print(f"{setting_line(run.setting)}\n\n{results_table(summaries(run.measurements))}\n")
+    if options.html:
+        from benchmarks.page import write_page  # bokeh: 0.6 s that only a page needs
+
+        print(f"pictures: {write_page(runs, options.html)}", file=sys.stderr)
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Make the environments of the peers and run them in turns with plain Dask and daskflow."""
+    pythons = {}
+    for name in options.peers:
+        try:
+            pythons[name] = environment_of(name, options.cache, progress=_progress)
+        except PeerMissing as error:
+            print(error, file=sys.stderr)
+            return 1
+    setting = describe_setting(quick=False, rounds=options.rounds)
+    for name, python in pythons.items():
+        setting.versions[name] = peer_version(python, PEERS[name].package)
+    names = [case for case in COMPARED if not options.cases or case in options.cases]
+    measured = []
+    if options.json:
+        append(options.json, setting, ())
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
+        for case in compared_cases(names, pythons, Path(scratch), progress=_progress):
+            new = run_case(case, options.rounds, progress=_progress)
+            measured += new
+            if options.json:
+                extend(options.json, new)
+    versions = ", ".join(f"{name} {setting.versions[name]}" for name in pythons)
+    print(f"{setting_line(setting)}\n{versions}\n\n{results_table(summaries(measured))}")
     return 0
 
 
@@ -85,17 +116,21 @@ def _simulate(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    names = _selected(options.cases)
+    names = selected(options.cases)
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
     setting = describe_setting(quick=options.quick, rounds=rounds)
     measured = []
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmarks-")))
-        for case in _cases(names, scratch, options, stack):
-            measured += run_case(case, rounds, progress=_progress)
-    done = summaries(measured)
     if options.json:
-        append(options.json, setting, measured)
+        append(options.json, setting, ())
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as scratch:
+        for case in make_cases(
+            names, Path(scratch), quick=options.quick, controls_only=options.controls_only
+        ):
+            new = run_case(case, rounds, progress=_progress)
+            measured += new
+            if options.json:
+                extend(options.json, new)  # case by case: a long run may be cut short
+    done = summaries(measured)
     print(f"{setting_line(setting)}\n\n{results_table(done)}")
     if not options.check:
         return 0
@@ -107,50 +142,18 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if missed else 0
 
 
-def _cases(
-    names: Sequence[str], scratch: Path, options: argparse.Namespace, stack: ExitStack
-) -> Iterator[Case]:
-    """Yield the chosen cases; cold ones first, while no cluster is running beside them."""
-    cold = cold_cases(scratch, controls_only=options.controls_only)
-    yield from (case for case in cold if case.name in names)
-    chosen = [workload for workload in WORKLOADS if workload.name in names]
-    if chosen:
-        yield from _warm_cases(chosen, scratch, options, stack)
-
-
-def _warm_cases(
-    workloads: Sequence[Workload], scratch: Path, options: argparse.Namespace, stack: ExitStack
-) -> Iterator[Case]:
-    client = stack.enter_context(local_cluster(scratch / "cluster"))
-    workers = client.run(_pid).values()
-    engines: list[Engine] = [RawDask(client)]
-    if not options.controls_only:
-        engines += [
-            DaskflowEngine(client.cluster, scratch / "home", record=True),
-            DaskflowEngine(client.cluster, scratch / "home", record=False),
-        ]
-    meter = Meter(set(workers))
-    for workload in workloads:
-        yield engine_case(workload, engines, meter, quick=options.quick)
-
-
-def _pid() -> int:
-    import os  # runs on a worker, pickled by value with nothing of this module
-
-    return os.getpid()
-
-
-def _selected(wanted: Sequence[str]) -> list[str]:
-    names = [*(workload.name for workload in WORKLOADS), *TITLES]
-    if not wanted:
-        return names
-    return [name for name in names if any(name == w or name.startswith(f"{w}.") for w in wanted)]
-
-
 def _known_case(text: str) -> str:
-    if not _selected([text]):
+    if not selected([text]):
         raise argparse.ArgumentTypeError(f"no case {text!r}; `list` shows them")
     return text
+
+
+def _known_peers(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := set(names) - set(PEERS):
+        known = ", ".join(PEERS)
+        raise argparse.ArgumentTypeError(f"no peer {', '.join(sorted(unknown))}; there are {known}")
+    return names
 
 
 def _positive(text: str) -> int:
@@ -180,8 +183,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--json", type=Path, metavar="FILE", help="append results as JSON lines")
     run.add_argument("--controls-only", action="store_true", help="measure only what we compare to")
-    report = commands.add_parser("report", help="print the tables of a --json file")
-    report.add_argument("file", type=Path, metavar="FILE")
+    compare = commands.add_parser("compare", help="measure other engines beside us")
+    compare.add_argument(
+        "cases", nargs="*", choices=[*COMPARED, []], metavar="CASE", help="default: all of them"
+    )
+    compare.add_argument("--peers", type=_known_peers, required=True, help=", ".join(PEERS))
+    compare.add_argument("--rounds", type=_positive, default=COMPARED_ROUNDS)
+    compare.add_argument("--json", type=Path, metavar="FILE", help="append results as JSON lines")
+    compare.add_argument(
+        "--cache", type=Path, metavar="FOLDER", default=default_cache(), help="for environments"
+    )
+    table = commands.add_parser("table", help="print goals and figures as Markdown")
+    report = commands.add_parser("report", help="print the tables of --json files, draw pictures")
+    report.add_argument("--html", type=Path, metavar="FILE", help="write one page with pictures")
+    for reader in (table, report):
+        reader.add_argument("files", nargs="+", type=Path, metavar="FILE")
     simulation = commands.add_parser("simulate", help="the driver under a simulated cluster")
     simulation.add_argument(
         "--runs", type=_positive, action="append", metavar="N", help="default 100000; repeatable"

@@ -67,12 +67,13 @@ if __name__ == "__main__":
 """
 
 # Not the console script, which need not be on the PATH.
-_HELP = [sys.executable, "-m", "daskflow.runner.cli.main", "--help"]
+_COMMAND = [sys.executable, "-m", "daskflow.runner.cli.main"]
 
 TITLES: Mapping[str, str] = {
     "W7.import": "import daskflow, against bare Python",
     "W7.help": "daskflow --help, against bare Python",
     "W7.direct": "a flow of direct calls, against bare Python",
+    "W7.runs": "daskflow runs ls, against bare Python",
     "W7.submit": "a flow with one .submit on processes, against a LocalCluster",
 }
 
@@ -82,8 +83,9 @@ def cold_cases(scratch: Path, *, controls_only: bool = False) -> list[Case]:
     bare, raw = _python("pass"), _script(scratch, "raw_submit", _RAW_SUBMIT)
     contenders = {
         "W7.import": ("bare Python", bare, _python("import daskflow"), ""),
-        "W7.help": ("bare Python", bare, _HELP, None),
+        "W7.help": ("bare Python", bare, [*_COMMAND, "--help"], None),
         "W7.direct": ("bare Python", bare, _script(scratch, "direct", _DIRECT), "42"),
+        "W7.runs": ("bare Python", bare, [*_COMMAND, "runs", "ls"], None),
         "W7.submit": ("dask", raw, _script(scratch, "one_submit", _ONE_SUBMIT), "42"),
     }
     environment = {**os.environ, **settings(scratch / "home"), "DASKFLOW_RUNNER__WORKERS": "2"}

@@ -2,7 +2,8 @@
 
 CPU time survives a noisy machine where wall time does not.  A `LocalCluster` keeps its scheduler
 on the event loop thread of this process, so "loop" is scheduler and Dask client together, and
-"driver" is everything else here: the flow, the engine, the store writer.  A process that ended
+"driver" is everything else here: the flow, the engine, the store writer.  A scheduler that is a
+process of its own has a column of its own.  A process that ended
 between two samples takes its share with it: clusters must outlive what is measured.  A round is
 exact to a few milliseconds: good for 10,000 task runs, coarse for a chain of 300.
 """
@@ -33,6 +34,7 @@ class CpuSeconds(NamedTuple):
     loop: float
     workers: float
     rest: float
+    scheduler: float = 0.0  # of a process of its own; otherwise it is in "loop"
 
     @property
     def total(self) -> float:
@@ -59,10 +61,14 @@ class Meter:
     ----------
     workers
         Process ids to count as Dask workers; other descendants are "rest".
+    scheduler
+        Process id of a scheduler that runs apart from this process.
     """
 
-    def __init__(self, workers: Collection[int] = ()) -> None:
-        self._workers = frozenset(workers)
+    def __init__(self, workers: Collection[int] = (), scheduler: int | None = None) -> None:
+        self._kinds = dict.fromkeys(workers, "workers")
+        if scheduler is not None:
+            self._kinds[scheduler] = "scheduler"
         self._self = psutil.Process()
         self._sampling_s = 0.0  # what looking costs is nobody's
 
@@ -70,13 +76,13 @@ class Meter:
         """Return the CPU seconds spent so far."""
         began = time.thread_time()
         loop, driver = _loop_seconds(), time.process_time()
-        spent = {True: 0.0, False: 0.0}
+        spent = {"workers": 0.0, "scheduler": 0.0, "rest": 0.0}
         for child in self._self.children(recursive=True):
             with suppress(psutil.NoSuchProcess):  # it ended while we looked
-                spent[child.pid in self._workers] += _process_seconds(child)
+                spent[self._kinds.get(child.pid, "rest")] += _process_seconds(child)
         driver -= loop + self._sampling_s
         self._sampling_s += time.thread_time() - began
-        return CpuSeconds(driver, loop, spent[True], spent[False])
+        return CpuSeconds(driver, loop, **spent)
 
     def settled(self, *, within_s: float = 5.0) -> Idle:
         """Wait until the tree is idle and return what it has spent by then."""

@@ -8,21 +8,25 @@ a run share one `LocalCluster`, so none has better workers than another.
 from __future__ import annotations
 
 import functools
+import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from distributed import Client, LocalCluster
 
-from benchmarks.workloads import Surface
+from benchmarks.bodies import TOPIC, say_to_dask, say_to_record
+from benchmarks.workloads import SLOTS, Surface
 
 __all__ = ["DaskflowEngine", "Engine", "RawDask", "local_cluster", "overridden", "settings"]
 
 T = TypeVar("T")
 
-WORKERS = 2
+_POLL_S = 0.005
+_LINES_TIMEOUT_S = 120.0
 
 
 class Engine(Protocol):
@@ -44,16 +48,17 @@ def local_cluster(scratch: Path) -> Iterator[Client]:
     """
     with (
         LocalCluster(
-            n_workers=WORKERS,
+            n_workers=SLOTS,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
             dashboard_address="127.0.0.1:0",
             local_directory=str(scratch),
+            silence_logs=logging.CRITICAL,  # some tasks fail on purpose
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        client.wait_for_workers(WORKERS, timeout=60)
+        client.wait_for_workers(SLOTS, timeout=60)
         yield client
 
 
@@ -61,25 +66,44 @@ class RawDask:
     """The control: ``client.submit`` or ``client.map``, then ``client.gather``."""
 
     name = "dask"
+    say = staticmethod(say_to_dask)
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._lines: list[object] = []  # appended to by the client's loop
+        self._seen = 0
 
     def perform(self, work: Callable[[Surface], T]) -> T:
         """Call ``work`` with the client."""
-        return work(self)
+        self._client.subscribe_topic(TOPIC, self._lines.append)
+        try:
+            return work(self)
+        finally:
+            self._client.unsubscribe_topic(TOPIC)
 
-    def submitter(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def submitter(self, function: Callable[..., Any], *, retries: int = 0) -> Callable[..., Any]:
         """Return ``client.submit`` of the function; impure, or equal calls would run once."""
-        return functools.partial(self._client.submit, function, pure=False)
+        return functools.partial(self._client.submit, function, pure=False, retries=retries)
 
-    def mapper(self, function: Callable[..., Any]) -> Callable[[Iterable[Any]], Sequence[Any]]:
+    def mapper(
+        self, function: Callable[..., Any], *, retries: int = 0
+    ) -> Callable[[Iterable[Any]], Sequence[Any]]:
         """Return ``client.map`` of the function."""
-        return functools.partial(self._client.map, function, pure=False)
+        return functools.partial(self._client.map, function, pure=False, retries=retries)
 
     def gather(self, futures: Sequence[Any]) -> list[Any]:
         """Return ``client.gather``."""
         return list(self._client.gather(list(futures)))
+
+    def result(self, future: Any) -> Any:
+        """Return ``future.result()``."""
+        return future.result()
+
+    def lines(self, expected: int) -> int:
+        """Wait for lines on the topic."""
+        _wait_until(lambda: len(self._lines) - self._seen >= expected)
+        new, self._seen = len(self._lines) - self._seen, len(self._lines)
+        return new
 
 
 class DaskflowEngine:
@@ -93,12 +117,24 @@ class DaskflowEngine:
         Folder of the run store.
     record
         Whether runs are recorded, as they are by default.
+    name
+        Default: ``daskflow``, with a note when nothing is recorded.
+    more
+        Further settings, as environment variables.
     """
 
-    def __init__(self, cluster: Any, home: Path, *, record: bool = True) -> None:
-        self.name = "daskflow" if record else "daskflow, record off"
+    def __init__(
+        self,
+        cluster: Any,
+        home: Path,
+        *,
+        record: bool = True,
+        name: str | None = None,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name or ("daskflow" if record else "daskflow, record off")
         self._cluster = cluster
-        self._environment = settings(home, record=record)
+        self._environment = {**settings(home, record=record), **(more or {})}
 
     def perform(self, work: Callable[[Surface], T]) -> T:
         """Call ``work`` in the body of a flow."""
@@ -108,7 +144,7 @@ class DaskflowEngine:
 
         @flow(name="benchmark", task_runner=self._cluster)
         def benchmark() -> None:
-            answers.append(work(_FlowSurface()))
+            answers.append(work(_FlowSurface(self._environment["DASKFLOW_STORE__URL"])))
 
         with overridden(self._environment):
             benchmark()
@@ -116,21 +152,53 @@ class DaskflowEngine:
 
 
 class _FlowSurface:
-    def __init__(self) -> None:
+    say = staticmethod(say_to_record)
+
+    def __init__(self, store_url: str) -> None:
         from daskflow import task  # as above
 
         self._task = functools.cache(task)
+        self._store_url = store_url
+        self._last_line = -1
 
-    def submitter(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        submit: Callable[..., Any] = self._task(function).submit
+    def _made(self, function: Callable[..., Any], retries: int) -> Any:
+        made = self._task(function)
+        return made.with_options(retries=retries) if retries else made
+
+    def submitter(self, function: Callable[..., Any], *, retries: int = 0) -> Callable[..., Any]:
+        submit: Callable[..., Any] = self._made(function, retries).submit
         return submit
 
-    def mapper(self, function: Callable[..., Any]) -> Callable[[Iterable[Any]], Sequence[Any]]:
-        map_: Callable[[Iterable[Any]], Sequence[Any]] = self._task(function).map
+    def mapper(
+        self, function: Callable[..., Any], *, retries: int = 0
+    ) -> Callable[[Iterable[Any]], Sequence[Any]]:
+        map_: Callable[[Iterable[Any]], Sequence[Any]] = self._made(function, retries).map
         return map_
 
     def gather(self, futures: Sequence[Any]) -> list[Any]:
         return [future.result() for future in futures]
+
+    def result(self, future: Any) -> Any:
+        return future.result()
+
+    def lines(self, expected: int) -> int:
+        """Wait until the lines are in the record."""
+        from daskflow import runtime  # as above
+        from daskflow.runner.store import open_store
+
+        run_id = runtime.flow_run.id or ""
+        last = self._last_line + expected
+        with open_store(self._store_url) as store:
+            _wait_until(lambda: store.logs(run_id, after=last - 1, limit=1))
+            new = store.logs(run_id, after=self._last_line)
+        self._last_line += len(new)  # they are numbered from 0
+        return len(new)
+
+
+def _wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + _LINES_TIMEOUT_S
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
 
 
 def settings(home: Path, *, record: bool = True) -> dict[str, str]:

@@ -16,14 +16,17 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from benchmarks.cpu import Meter
-from benchmarks.engines import Engine
 from benchmarks.measurement import Measurement, Timing
 from benchmarks.stats import turn_order
 from benchmarks.workloads import Surface, Workload
 
-__all__ = ["Case", "WrongValue", "engine_case", "run_case"]
+if TYPE_CHECKING:
+    from benchmarks.engines import Engine  # loads Dask, which the environments of peers lack
+
+__all__ = ["Case", "WrongValue", "engine_case", "engine_timing", "run_case"]
 
 
 class WrongValue(Exception):
@@ -43,6 +46,8 @@ class Case:
     contenders
         What to call, by name; the first is the control that ratios refer to, the second the
         subject of budgets.
+    most_rounds
+        For what takes minutes: no more rounds than these.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Case:
     size: int
     runs: int
     contenders: Mapping[str, Callable[[], Timing]]
+    most_rounds: int | None = None
 
 
 def engine_case(
@@ -59,9 +65,7 @@ def engine_case(
     size = workload.quick_size if quick else workload.size
 
     def contender(engine: Engine) -> Callable[[], Timing]:
-        return lambda: engine.perform(
-            lambda surface: _timed(workload, size, surface, meter, engine.name)
-        )
+        return lambda: engine_timing(workload, size, engine, meter)
 
     return Case(
         workload.name,
@@ -72,26 +76,33 @@ def engine_case(
     )
 
 
+def engine_timing(workload: Workload, size: int, engine: Engine, meter: Meter) -> Timing:
+    """Have an engine run a workload once, warm, checked and timed."""
+    return engine.perform(lambda surface: _timed(workload, size, surface, meter, engine.name))
+
+
 def run_case(case: Case, rounds: int, *, progress: Callable[[str], None]) -> list[Measurement]:
     """Run every contender once a round and return all measurements.
 
     Raises `WrongValue` as soon as a contender gives another value than expected.
     """
     measured: list[Measurement] = []
+    rounds = min(rounds, case.most_rounds or rounds)
     for round_number in range(rounds):
         for name in turn_order(list(case.contenders), round_number):
             progress(f"{case.name} n={case.size:,} · round {round_number + 1}/{rounds} · {name}")
-            wall_s, cpu = case.contenders[name]()
+            wall_s, cpu, runs, figures = case.contenders[name]()
             measured.append(
                 Measurement(
                     case.name,
                     case.size,
-                    case.runs,
+                    runs or case.runs,
                     name,
                     round_number,
                     wall_s,
                     cpu,
                     os.getloadavg()[0],
+                    figures,
                 )
             )
     return measured

@@ -15,10 +15,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measurement import Measurement
 
-__all__ = ["Recorded", "Setting", "append", "describe_setting", "read"]
+__all__ = ["Recorded", "Setting", "append", "describe_setting", "extend", "read"]
 
 _PACKAGES = ("daskflow", "dask", "distributed", "cloudpickle", "tornado", "msgpack", "psutil")
 _ROOT = Path(__file__).parent.parent
@@ -64,8 +65,16 @@ def describe_setting(*, quick: bool, rounds: int) -> Setting:
 
 def append(path: Path, setting: Setting, measurements: Iterable[Measurement]) -> None:
     """Add a run to a file; the file is made when it is not there."""
-    lines = [{"kind": "run", **asdict(setting)}]
-    lines += [{"kind": "measurement", **measurement.to_json()} for measurement in measurements]
+    _write(path, [{"kind": "run", **asdict(setting)}])
+    extend(path, measurements)
+
+
+def extend(path: Path, measurements: Iterable[Measurement]) -> None:
+    """Add measurements to the last run of a file."""
+    _write(path, [{"kind": "measurement", **one.to_json()} for one in measurements])
+
+
+def _write(path: Path, lines: Iterable[dict[str, Any]]) -> None:
     with path.open("a", encoding="utf-8") as file:
         file.writelines(f"{json.dumps(line)}\n" for line in lines)
 

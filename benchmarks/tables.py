@@ -9,7 +9,7 @@ from benchmarks.journal import Setting
 from benchmarks.results import CaseSummary, ContenderSummary
 from benchmarks.stats import Spread
 
-__all__ = ["results_table", "setting_line", "verdict_table"]
+__all__ = ["result_rows", "results_table", "setting_line", "verdict_table"]
 
 _RESULT_HEADINGS = (
     "case",
@@ -21,8 +21,11 @@ _RESULT_HEADINGS = (
     "CPU/run",
     "driver",
     "loop",
+    "scheduler",
     "workers",
     "× control",
+    "recording",
+    "also",
 )
 
 
@@ -38,14 +41,19 @@ def setting_line(setting: Setting) -> str:
 
 
 def results_table(summaries: Iterable[CaseSummary]) -> str:
-    """Return one row per case and contender; the control of a case comes first."""
+    """Return one line per case and contender; the control of a case comes first."""
+    return _aligned(result_rows(summaries), left=(0, 2, len(_RESULT_HEADINGS) - 1))
+
+
+def result_rows(summaries: Iterable[CaseSummary]) -> list[Sequence[str]]:
+    """Return the headings, then one row per case and contender."""
     rows: list[Sequence[str]] = [_RESULT_HEADINGS]
     for summary in summaries:
         rows += [
             _result_row(summary, contender, first=contender is summary.control)
             for contender in summary.contenders
         ]
-    return _aligned(rows, left=(0, 2))
+    return rows
 
 
 def verdict_table(verdicts: Iterable[Verdict]) -> str:
@@ -67,23 +75,26 @@ def verdict_table(verdicts: Iterable[Verdict]) -> str:
 
 def _result_row(summary: CaseSummary, who: ContenderSummary, *, first: bool) -> Sequence[str]:
     cpu = who.cpu_s_per_run
-    many = summary.runs > 1
+    shown = (cpu.total, cpu.driver, cpu.loop, cpu.scheduler, cpu.workers)
+    many = who.runs > 1
     return (
         summary.case if first else "",
-        f"{summary.runs:,}" if first else "",
+        f"{who.runs:,}" if first or who.runs != summary.control.runs else "",
         who.name,
         f"{who.wall_s.median:.3f} s",
-        f"{summary.runs / who.wall_s.median:,.0f}" if many else "",
+        f"{who.runs / who.wall_s.median:,.0f}" if many else "",
         "" if first else _ratio(who.speedup),
-        *(_cpu(seconds) for seconds in (cpu.total, cpu.driver, cpu.loop, cpu.workers)),
+        *(_cpu(seconds) for seconds in shown),
         "" if first else _times(who.cpu_saving.median),
+        _cpu(summary.recording_s_per_run) if who is summary.subject else "",
+        " ".join(f"{name}={value:,.3g}" for name, value in who.figures.items()),
     )
 
 
 def _cpu(seconds: float) -> str:
     if not seconds:
-        return ""  # not told apart in this case
-    return f"{seconds * 1e6:,.1f} µs" if seconds < 0.01 else f"{seconds:.3f} s"
+        return ""  # not told apart, or not measured, in this case
+    return f"{seconds * 1e6:,.1f} µs" if abs(seconds) < 0.01 else f"{seconds:.3f} s"
 
 
 def _ratio(spread: Spread) -> str:

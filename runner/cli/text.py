@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-__all__ = ["aligned", "clock", "count_line", "duration", "one_line", "printable"]
+__all__ = ["aligned", "clock", "count_line", "duration", "one_line", "printable", "short_time"]
 
 # state -> word, in the order in which a summary names them
 _WORDS = {
@@ -40,6 +40,15 @@ def duration(seconds: float | None) -> str:
         return f"{minutes}m{rest:02d}s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m"
+
+
+def short_time(seconds: float) -> str:
+    """Return a time from microseconds up with about two figures: ``23 µs``, ``0.35 ms``."""
+    for unit, scale in (("µs", 1e6), ("ms", 1e3)):
+        value = seconds * scale
+        if value < 99.5 or (unit == "ms" and value < 999.5):
+            return f"{value:.2g} {unit}" if value < 99.5 else f"{value:.0f} {unit}"
+    return f"{seconds:.2g} s" if seconds < 99.5 else duration(seconds)
 
 
 def clock(at_unix: float | None, *, with_date: bool = True) -> str:

@@ -5,8 +5,7 @@ scheduler one by one and wait for a worker; runs execute in turn; reports travel
 sometimes twice or out of order; workers are lost with their queue, their unreported outcomes and
 the values that they held.  Events are per parcel, not per run, so ten million runs take minutes.
 
-What a test or a benchmark wants to see of it, it hears through the methods that do nothing here.
-Same seed, same story.
+What a test or a benchmark wants to see of it, `Spectator` tells.  Same seed, same story.
 """
 
 from __future__ import annotations
@@ -159,9 +158,8 @@ class SimulatedCluster(Clockwork, Spectator):
     def _send(self, parcel: Parcel) -> None:
         self.on_sent(parcel)
         self.parcels_sent += 1
-        handled_at = max(self.now, self._scheduler_free_at) + self.scheduler_s
-        self._scheduler_free_at = handled_at
-        self.at(handled_at + self.latency(), self._arrive, parcel)
+        self._scheduler_free_at = max(self.now, self._scheduler_free_at) + self.scheduler_s
+        self.at(self._scheduler_free_at + self.latency(), self._arrive, parcel)
 
     def _arrive(self, parcel: Parcel) -> None:
         if parcel.id not in self.driver.parcels:
@@ -361,8 +359,7 @@ class SimulatedCluster(Clockwork, Spectator):
         lost: list[tuple[Parcel, tuple[int, ...]]] = [(parcel, ()) for parcel in worker.queue]
         if execution is not None:
             self._perform(worker, execution)
-            running = execution.plan[execution.done : execution.done + 1]
-            if running:
+            if running := execution.plan[execution.done : execution.done + 1]:
                 self.on_executed(running, self.now)
             lost.insert(0, (execution.parcel, tuple(each.run.number for each in running)))
         worker.lost = True

@@ -109,7 +109,7 @@ def _chart(
         x = _LEFT + step / 4 * _WIDTH
         parts.append(
             f'<text x="{x}" y="{bottom + 18}" text-anchor="middle" fill="#555">'
-            f"{step / 4:.0%} of the ideal time</text>"
+            f"{step / 4:.0%}{' of the ideal time' if step == 2 else ''}</text>"
         )
     for place, simulation in enumerate(simulations):
         points = []

@@ -81,6 +81,12 @@ def code_digest(
             f"what {getattr(function, '__qualname__', function)!r} reaches is nested too deeply to "
             "be hashed; leave TASK_SOURCE out of the cache policy"
         ) from None
+    except Exception as error:
+        # A module that the function imports may fail, or code of a class whose instance it uses.
+        raise Uncacheable(
+            f"what {getattr(function, '__qualname__', function)!r} reaches could not be hashed: "
+            f"{type(error).__name__}: {error}; leave TASK_SOURCE out of the cache policy"
+        ) from error
     finally:
         writer.close()
     return CodeDigest(reduce_parts(root, walk.parts, writer.raw), walk.parts)

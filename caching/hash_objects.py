@@ -18,6 +18,13 @@ from importlib import import_module
 from typing import Any, NoReturn, TypeAlias
 
 from daskflow.caching.hash_containers import BUILTIN, put_mapping, put_pairs, put_sequence, put_set
+from daskflow.caching.hash_state import (
+    attributes,
+    cached_properties,
+    put_parts,
+    put_state,
+    slots_of,
+)
 from daskflow.caching.hash_values import STANDARD, put_enum
 from daskflow.caching.hash_writer import (
     ATOMS,
@@ -45,7 +52,13 @@ _FUNCTIONS = (types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 _FLAT = ATOMS - {bytes}
 # Reaching into these would hash what is not their content (or what is not the same twice).
 _REFUSED = (types.ModuleType, types.FrameType, types.TracebackType, types.CodeType)
-_MISSING = object()
+_ALIVE = frozenset(
+    {
+        *("_asyncio", "_socket", "_thread", "_weakref", "asyncio", "concurrent", "dask"),
+        *("distributed", "mmap", "multiprocessing", "selectors", "socket", "sqlite3", "ssl"),
+        *("subprocess", "threading", "weakref"),
+    }
+)
 _Extra: TypeAlias = Callable[[Any], bool]
 
 
@@ -77,6 +90,8 @@ def _by_structure(kind: type) -> Handler:
         return _refuse
     if issubclass(kind, enum.Enum):
         return put_enum
+    if _is_alive(kind):
+        return _refuse
     if dataclasses.is_dataclass(kind):
         return _dataclass(kind)
     if isinstance(getattr(kind, "__pydantic_fields__", None), dict):
@@ -88,6 +103,12 @@ def _by_structure(kind: type) -> Handler:
         if write is not None:
             return _subclass(kind, write)
     return _plain(kind)
+
+
+def _is_alive(kind: type) -> bool:
+    """Say whether instances stand for something outside them, whatever they give to pickle."""
+    roots = {base.__module__.partition(".")[0] for base in kind.__mro__}
+    return not _ALIVE.isdisjoint(roots) and not issubclass(kind, BaseException)
 
 
 def _is_iterator(kind: type) -> bool:
@@ -117,22 +138,13 @@ def _hooked(kind: type, content: Callable[[Any], object]) -> Handler:
 # ---- classes with declared fields
 
 
-def _put_parts(w: ContentWriter, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
-    try:
-        for value in values:
-            w.put(value)
-    except NoContent as lack:
-        at = next(at for at, each in enumerate(values) if each is value)
-        raise lack.within(f".{names[at]}") from None
-
-
 def _fields(opening: bytes, names: tuple[str, ...], more: Handler, extra: _Extra) -> Handler:
     """Return the handler of a class whose instances are these attributes, plus `extra` ones."""
     fetch = _getter(names)
 
     def write(w: ContentWriter, value: Any) -> None:
         w.out.append(opening)
-        _put_parts(w, names, fetch(value))
+        put_parts(w, names, fetch(value))
         more(w, value)
 
     def handle(w: ContentWriter, value: Any) -> None:
@@ -169,17 +181,17 @@ def _has_others(kind: type, names: tuple[str, ...]) -> _Extra:
     if not kind.__dictoffset__:
         return lambda value: False
     size = len(names)
-    if any(name in slots for slots in map(_slots_of, kind.__mro__) for name in names):
+    if any(name in slots for slots in map(slots_of, kind.__mro__) for name in names):
         return lambda value: True
     return lambda value: len(value.__dict__) != size
 
 
 def _others(kind: type, names: tuple[str, ...]) -> Handler:
-    known = {*names, *_cached_properties(kind)}
+    known = {*names, *cached_properties(kind)}
 
     def write(w: ContentWriter, value: Any) -> None:
         state = getattr(value, "__dict__", {})
-        _put_state(w, {name: part for name, part in state.items() if name not in known})
+        put_state(w, {name: part for name, part in state.items() if name not in known})
 
     return write
 
@@ -193,8 +205,8 @@ def _model(kind: Any) -> Handler:
         return bool(value.__pydantic_extra__ or value.__pydantic_private__)
 
     def more(w: ContentWriter, value: Any) -> None:
-        _put_state(w, value.__pydantic_extra__ or {})
-        _put_state(w, value.__pydantic_private__ or {})
+        put_state(w, value.__pydantic_extra__ or {})
+        put_state(w, value.__pydantic_private__ or {})
 
     return _fields(opening, names, more, extra)
 
@@ -202,7 +214,7 @@ def _model(kind: Any) -> Handler:
 def _partial(w: ContentWriter, value: functools.partial[Any]) -> None:
     def write(w: ContentWriter, value: functools.partial[Any]) -> None:
         w.out.append(tag("partial") + tag(type_name(type(value))))
-        _put_parts(w, ("func", "args", "keywords"), (value.func, value.args, value.keywords))
+        put_parts(w, ("func", "args", "keywords"), (value.func, value.args, value.keywords))
 
     w.nest(value, write)
 
@@ -263,53 +275,12 @@ def _subclass(kind: type, base: Handler) -> Handler:
     def write(w: ContentWriter, value: Any) -> None:
         w.out.append(opening)
         base(w, value)
-        _put_state(w, _attributes(value))
+        put_state(w, attributes(value))
 
     return lambda w, value: w.nest(value, write)
 
 
 # ---- plain objects
-
-
-def _slots_of(kind: type) -> tuple[str, ...]:
-    slots = kind.__dict__.get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    """Return the attributes of an instance, those in slots included, without cached properties."""
-    kind = type(value)
-    cached = _cached_properties(kind)
-    found = {k: v for k, v in getattr(value, "__dict__", {}).items() if k not in cached}
-    for base in kind.__mro__:
-        for name in _slots_of(base):
-            if name in ("__dict__", "__weakref__"):
-                continue
-            hidden = name.startswith("__") and not name.endswith("__")
-            name = f"_{base.__name__.lstrip('_')}{name}" if hidden else name
-            part = getattr(value, name, _MISSING)
-            if part is not _MISSING:
-                found[name] = part
-    return found
-
-
-def _cached_properties(kind: Any) -> frozenset[str]:
-    return frozenset(
-        name
-        for base in kind.__mro__
-        for name, member in vars(base).items()
-        if isinstance(member, functools.cached_property)
-    )
-
-
-def _put_state(w: ContentWriter, state: Any) -> None:
-    if type(state) is not dict or not all(type(name) is str for name in state):
-        w.put(state)
-        return
-    w.out.append(tag("state"))
-    names = sorted(state)
-    w.put(names)
-    _put_parts(w, tuple(names), tuple(state[name] for name in names))
 
 
 def _plain(kind: type) -> Handler:
@@ -333,7 +304,7 @@ def _by_attributes(kind: type) -> Handler:
             _check_visible(value)
             checked = True
         w.out.append(opening)
-        _put_state(w, _attributes(value))
+        put_state(w, attributes(value))
 
     return lambda w, value: w.nest(value, write)
 
@@ -369,7 +340,7 @@ def _by_reduction(kind: type) -> Handler:
         w.out.append(len(arguments).to_bytes(4, "little"))
         for argument in arguments:
             _put_name(w, argument) if isinstance(argument, type) else w.put(argument)
-        _put_state(w, state)
+        put_state(w, state)
         w.put(None if items is None else list(items))
         _put_pairs(w, pairs)
 

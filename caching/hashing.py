@@ -87,6 +87,14 @@ def _digest(value: Any, algorithm: str, name: str, threads: int | None) -> str:
         raise Uncacheable(
             f"{name} is nested too deeply to be hashed; flatten it, or leave it out of the key"
         ) from None
+    except Uncacheable:
+        raise
+    except Exception as error:
+        # Code of the value's class runs here; whatever it raises, the run goes on uncached.
+        raise Uncacheable(
+            f"{name} could not be hashed: {type(error).__name__}: {error}; leave it out of the "
+            "key, or give its class a method `__daskflow_hash__` that returns what counts"
+        ) from error
     finally:
         writer.close()
 

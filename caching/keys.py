@@ -9,6 +9,7 @@ import hashlib
 import inspect
 import marshal
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -113,7 +114,7 @@ def make_key(
         if code is None:
             return None
         made.append(("code", code.digest))
-        parts.update(_code_parts(code))
+        parts.update(_prefixed.get(code.digest) or _code_parts(code))
     if "RUN_ID" in components:
         if flow_run_id is None:
             return None
@@ -128,13 +129,21 @@ def make_key(
 
 def _put_digests(
     parts: dict[str, str], prefix: str, digests: Mapping[str, str], excluded: frozenset[str]
-) -> list[object]:
-    names = sorted(digests)
-    if excluded:
-        names = [name for name in names if name not in excluded]
+) -> tuple[bytes, list[str]]:
+    names, labels, written = _part_names(tuple(digests), prefix, excluded)
     values = [digests[name] for name in names]
-    parts.update(zip([prefix + name for name in names], values, strict=True))
-    return [prefix, names, values]
+    parts.update(zip(labels, values, strict=True))
+    return written, values
+
+
+@lru_cache(1024)
+def _part_names(
+    names: tuple[str, ...], prefix: str, excluded: frozenset[str]
+) -> tuple[list[str], list[str], bytes]:
+    """Return the names that count, sorted, their parts' names, and both as bytes to hash."""
+    counted = sorted(name for name in names if name not in excluded)
+    labels = [prefix + name for name in counted]
+    return counted, labels, marshal.dumps([prefix, *labels], 2)
 
 
 def _keyed(parts: dict[str, str], custom: str) -> CacheKey:
@@ -153,12 +162,10 @@ _MOST_PREFIXED = 1024
 
 
 def _code_parts(code: CodeDigest) -> Mapping[str, str]:
-    found = _prefixed.get(code.digest)
-    if found is None:
-        if len(_prefixed) >= _MOST_PREFIXED:
-            _prefixed.clear()
-        found = {f"code {name}": digest for name, digest in code.parts.items()}
-        _prefixed[code.digest] = found
+    if len(_prefixed) >= _MOST_PREFIXED:
+        _prefixed.clear()
+    found = {f"code {name}": digest for name, digest in code.parts.items()}
+    _prefixed[code.digest] = found
     return found
 
 

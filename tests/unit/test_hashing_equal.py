@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import collections
+import concurrent.futures
 import dataclasses
 import datetime as dt
 import decimal
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 
 import pydantic
 import pytest
+from dask import delayed
 
 from daskflow.caching.hashing import content_digest, register_hash
 from daskflow.errors import Uncacheable, UsageError
@@ -278,6 +280,8 @@ REFUSED = {
     "loop": asyncio.new_event_loop,
     "socket": socket.socket,
     "database": lambda: sqlite3.connect(":memory:"),
+    "dask graph": lambda: delayed(len)("a"),
+    "future": concurrent.futures.Future,
 }
 
 
@@ -310,6 +314,16 @@ def test_hashing_consumes_nothing():
     with pytest.raises(Uncacheable):
         content_digest([numbers])
     assert list(numbers) == [0, 1, 2]
+
+
+class Broken:
+    def __daskflow_hash__(self) -> object:
+        raise OSError("no such table")
+
+
+def test_a_class_that_fails_to_say_what_counts_is_refused():
+    with pytest.raises(Uncacheable, match="cfg could not be hashed: OSError: no such table"):
+        content_digest([Broken()], name="cfg")
 
 
 def test_a_registered_type_is_hashed_by_what_counts():

@@ -132,13 +132,17 @@ class Sealer:
 
 
 def _message(entry: Entry) -> bytes:
-    # times in whole microseconds, as they are stored; every field has one place in the list
-    fields = (
-        *(FORMAT, entry.key, entry.task, entry.codec, entry.content_digest, entry.blob),
-        *(entry.size_bytes, _micros(entry.created_unix), _micros(entry.expires_unix)),
-        *(entry.duration_s, sorted(entry.parts.items()), entry.schema, entry.payload is None),
+    # By hand, because JSON would take most of the time of a hit.  Free text goes with its length,
+    # so no two entries have one message; times are whole microseconds, as they are stored.
+    parts = "".join([f"{len(k)}:{k}{len(v)}:{v}" for k, v in sorted(entry.parts.items())])
+    schema = "-" if entry.schema is None else f"{len(entry.schema)}:{entry.schema}"
+    head = (
+        f"{FORMAT} {entry.key} {entry.codec} {entry.content_digest} {entry.blob} "
+        f"{entry.size_bytes} {_micros(entry.created_unix)} {_micros(entry.expires_unix)} "
+        f"{entry.duration_s} {entry.payload is None} {len(entry.task)}:{entry.task}"
+        f"{len(parts)}:{parts}{schema}"
     )
-    return json.dumps(fields).encode() + b"\0" + (entry.payload or b"")
+    return head.encode("utf-8", "surrogatepass") + b"\0" + (entry.payload or b"")
 
 
 def _micros(seconds: float | None) -> int | None:
@@ -184,34 +188,32 @@ def read_table(data: bytes) -> pa.Table:
     Raises whatever a damaged file makes pyarrow raise; seals are for the caller to check.
     """
     table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
-    formats = table.column("format").to_pylist()
-    if any(found != FORMAT for found in formats):
-        table = table.filter(pa.array([found == FORMAT for found in formats]))
-    if not len(table):
-        return _READ_SCHEMA.empty_table()
-    table = table.select(_READ_SCHEMA.names)
-    return table if table.schema.equals(_READ_SCHEMA) else table.cast(_READ_SCHEMA)
+    if table.schema != _STORED:
+        raise ValueError(f"not the columns of an index row: {table.schema.names}")
+    formats = table.column(0)
+    if formats.to_pylist() != [FORMAT] * len(formats):
+        table = table.filter(pa.array([found == FORMAT for found in formats.to_pylist()]))
+    return table
 
 
 def rows_of(table: pa.Table, pack: str | None = None) -> list[Entry]:
     """Return the entries in a table that `read_table` gave."""
-    columns = [column.to_pylist() for column in table.columns]
+    columns = [
+        # times as numbers: a datetime for each would cost more than the rest of the row
+        (column.cast(pa.int64()) if field.name in _TIMES else column).to_pylist()
+        for field, column in zip(table.schema, table.columns, strict=True)
+    ]
     return [_entry(row, pack) for row in zip(*columns, strict=True)]
 
 
-# times as numbers: a datetime for each would cost more than the rest of the row
-_READ_SCHEMA = pa.schema(
-    [
-        pa.field(f.name, pa.int64() if pa.types.is_timestamp(f.type) else f.type)
-        for f in _SCHEMA
-        if f.name != "format"
-    ]
-)
+_TIMES = ("created", "expires")
+# as Parquet gives it back: without the schema that Arrow could keep, all binaries are alike
+_STORED = _SCHEMA.set(7, pa.field("payload", pa.binary()))
 
 
 def _entry(row: tuple[Any, ...], pack: str | None) -> Entry:
-    key, task, codec, content, blob, size, payload, created, expires, duration, parts, *rest = row
-    schema, seal = rest
+    _, key, task, codec, content, blob, size, payload, created, expires, *rest = row
+    duration, parts, schema, seal = rest
     return Entry(
         *(key, task, codec, content, blob, size, payload, created / _US),
         *(None if expires is None else expires / _US, duration, json.loads(parts), schema),

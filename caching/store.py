@@ -175,9 +175,10 @@ class ResultStore(ResultReader):
         else:
             blob, size = self._publish_blob(encoded)
         expires = None if new.expires_unix is None else round(new.expires_unix, 6)
+        duration = None if new.duration_s is None else float(new.duration_s)
         entry = Entry(
             *(check_key(new.key), new.task, encoded.codec, new.content_digest, blob, size),
-            *(payload, round(new.created_unix, 6), expires, new.duration_s),
+            *(payload, round(new.created_unix, 6), expires, duration),
             {str(name): str(part) for name, part in new.parts.items()},
             encoded.schema,
         )

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 ROW_GROUP_BYTES = 64 << 20
+THREADS_FROM_BYTES = 8 << 20
 _META = b"daskflow"
 # codecs whose rows are raw bytes: compression costs more time there than it saves
 _RAW = frozenset({"numpy", "pickle", "tree", "json"})
@@ -68,8 +69,10 @@ def write_file(encoded: EncodedValue, file: BinaryIO) -> tuple[str, int]:
 
 def read_file(codec: str, path: Path) -> EncodedValue:
     """Return the encoded value in a file; its digest has been checked by the caller."""
+    # starting threads takes longer than decoding a small file
+    threads = path.stat().st_size > THREADS_FROM_BYTES
     with pq.ParquetFile(path, memory_map=True) as file:
-        return _read(codec, file, threads=True)
+        return _read(codec, file, threads)
 
 
 def iter_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
@@ -96,8 +99,7 @@ def _write(encoded: EncodedValue, sink: Any) -> None:
     with pq.ParquetWriter(
         sink,
         schema,
-        compression="none" if raw else "zstd",
-        compression_level=None if raw else 1,
+        compression="none" if raw else "lz4",
         use_dictionary=_dictionary_columns(schema),
         write_statistics=not raw,
         data_page_size=CHUNK_BYTES if raw else None,

@@ -53,6 +53,9 @@ def dump_json(value: Any, leaf: Leaf | None = None) -> bytes:
 def load_json(data: bytes, part: Callable[[str, list[Any]], Any] | None = None) -> Any:
     """Return the value of tagged JSON; `part` resolves the tags that `leaf` has written."""
 
+    if b'"$"' not in data:
+        return json.loads(data)  # no tag at all; a hook would cost a decoder of its own
+
     def hook(found: dict[str, Any]) -> Any:
         if len(found) != 1 or "$" not in found:
             return found

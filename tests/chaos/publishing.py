@@ -1,0 +1,171 @@
+"""Processes that publish to a result store and die, race or run out of space while they do.
+
+Run as a script: ``publishing.py kill|race|full ROOT`` prints what came of it as JSON.  Children are
+forked, which costs milliseconds; an audit hook sees every file that is opened for writing, linked,
+renamed or removed below the root, and kills the process right before the chosen one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+
+import numpy as np
+
+from daskflow.caching.store import ResultStore
+from daskflow.errors import StoreError
+from tests.unit.result_stores import NOW, key, new, publish
+from tests.unit.sameness import same
+
+LARGE = np.arange(20_000.0)
+CHANGES = {"open", "os.link", "os.rename", "os.remove", "os.mkdir", "os.utime"}
+
+Values = dict[int, tuple[object, ...]]
+# what a process does, and the values that a reader may see after it died
+ACTS: dict[str, tuple[Callable[[ResultStore], object], Values]] = {
+    "small": (lambda s: publish(s, 1, "v"), {1: (None, "v")}),
+    "large": (lambda s: publish(s, 1, LARGE), {1: (None, LARGE)}),
+    "pack": (
+        lambda s: s.publish_many([new(1, "v"), new(2, "w")]),
+        {1: (None, "v"), 2: (None, "w")},
+    ),
+    "same-blob": (
+        lambda s: (publish(s, 3, LARGE), publish(s, 1, LARGE)),
+        {1: (None, LARGE), 3: (None, LARGE)},
+    ),
+    "refresh": (lambda s: publish(s, 7, "new", replace=True), {7: ("old", "new")}),
+    "refresh-packed": (lambda s: publish(s, 8, "new", replace=True), {8: ("old", None, "new")}),
+    "remove": (lambda s: s.remove([key(8)]), {8: ("old", None), 9: ("kept",)}),
+    "gc": (lambda s: s.gc(max_size_bytes=0, grace_s=0, now=NOW + 9e9), {7: ("old", None)}),
+}
+
+
+def fork(body: Callable[[], object]) -> int:
+    """Run a body in a child that never returns; return its pid."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            body()
+            os._exit(0)
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+    return pid
+
+
+def die_before(step: int, root: str) -> None:
+    """Kill this process right before its change number `step` below the root."""
+    left = step
+
+    def count() -> None:
+        nonlocal left
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event in CHANGES and root in str(arguments[0]):
+            mode = arguments[1] if event == "open" else "w"
+            if not isinstance(mode, str) or set(mode) & set("wxa+"):
+                count()
+
+    sync = os.fsync
+
+    def fsync(file: int) -> None:
+        count()
+        sync(file)
+
+    os.fsync = fsync
+    sys.addaudithook(hook)
+
+
+def kill_at_each_step(root: str) -> None:
+    for name, (act, allowed) in ACTS.items():
+        for step in range(100):
+            url = f"{root}/{name}-{step}"
+            prepared = ResultStore(url)
+            publish(prepared, 7, "old")
+            prepared.publish_many([new(8, "old"), new(9, "kept")])
+
+            def body(act=act, step=step, url=url) -> None:
+                die_before(step, root)
+                act(ResultStore(url))
+
+            _, status = os.waitpid(fork(body), 0)
+            wrong = check(url, allowed)
+            died = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+            said = {"act": name, "step": step, "died": died, "code": status, "wrong": wrong}
+            print(json.dumps(said), flush=True)
+            if not died:
+                break
+
+
+def check(url: str, allowed: dict[int, tuple[object, ...]]) -> list[str]:
+    """Read what is there, publish it again, and say what was not as it may be."""
+    wrong = []
+    store = ResultStore(url)
+    found = store.lookup([key(name) for name in allowed])
+    for name, values in allowed.items():
+        value = store.load(found[key(name)]) if key(name) in found else None
+        if not any(same(value, each) for each in values):
+            wrong.append(f"{name} reads as {value!r}")
+        last = "again" if values[-1] is None else values[-1]
+        publish(store, name, last, replace=True)
+        again = ResultStore(url)
+        value = again.load(again.lookup([key(name)])[key(name)])
+        if not same(value, last):
+            wrong.append(f"{name} published again reads as {value!r}")
+    report = store.verify()
+    if report.damaged or report.missing or store.storage.list("quarantine"):
+        wrong.append(f"verify: {report}")
+    store.gc(grace_s=0.0, now=NOW + 9e9)
+    wrong += [info.path for info in store.storage.list("") if info.path.endswith(".tmp")]
+    return wrong
+
+
+def race(root: str, writers: int = 32, keys: int = 6) -> None:
+    """Let processes publish equal keys at once; each says which records it was given."""
+    gate, opened = os.pipe()
+    pids = []
+    for writer in range(writers):
+
+        def body(writer=writer) -> None:
+            os.close(opened)
+            os.read(gate, 1)  # returns when the parent closes its end
+            store = ResultStore(root)
+            order = np.random.default_rng(writer).permutation(keys).tolist()
+            for name in order:
+                value = LARGE + name if name % 2 else f"value {name}"
+                entry = publish(store, name, value, created_unix=NOW + writer)
+                if not same(store.load(entry), value):
+                    raise AssertionError(f"writer {writer} read a wrong value for {name}")
+                line = json.dumps([name, entry.created_unix]) + "\n"
+                os.write(1, line.encode())
+
+        pids.append(fork(body))
+    os.close(opened)
+    codes = [os.waitpid(pid, 0)[1] for pid in pids]
+    print(json.dumps({"codes": codes}), flush=True)
+
+
+def full(root: str) -> None:
+    """Publish where no file may grow beyond 64 KB, as on a full disk."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+    store = ResultStore(root)
+    publish(store, 1, "small")
+    try:
+        publish(store, 2, np.random.default_rng(0).random(100_000))
+    except StoreError as error:
+        print(json.dumps({"error": str(error)}))
+    left = [info.path for info in store.storage.list("") if info.path.endswith(".tmp")]
+    found = ResultStore(root).lookup([key(1), key(2)])
+    print(json.dumps({"left": left, "found": [e.key == key(1) for e in found.values()]}))
+
+
+if __name__ == "__main__":
+    {"kill": kill_at_each_step, "race": race, "full": full}[sys.argv[1]](sys.argv[2])

@@ -244,7 +244,7 @@ class DriverThread:
         self.outlet.write(final, transitions)
         if final:
             with self.changed:
-                callbacks = []
+                callbacks: list[Callable[[], object]] = []
                 for run in [run for run in final if run.callbacks is not None]:
                     callbacks += run.callbacks or ()
                     run.callbacks = None

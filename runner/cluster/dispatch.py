@@ -210,7 +210,10 @@ class Dispatch:
         """What a report tells, in the driver's terms."""
         # most runs end well with a small result: their outcome is made without a call of ours
         return [
-            _new(Outcome, (t[0], True, t[2], t[3], (t[6], t[7]), None, False, t[4], t[5], t[8], False))
+            _new(
+                Outcome,
+                (t[0], True, t[2], t[3], (t[6], t[7]), None, False, t[4], t[5], t[8], False),
+            )
             if t[1] == ENDED_WELL and t[6] != BOUND_INPUT
             else self._outcome(t, parcel)
             for t in report.told

@@ -20,6 +20,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Collection
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -35,6 +36,7 @@ from tornado.ioloop import IOLoop
 
 from daskflow.errors import ClusterError
 from daskflow.runner.cluster.loop import quiet_about_lost_connections
+from daskflow.runner.cluster.plugin import REPORT_TOPIC
 from daskflow.runner.cluster.spawning import BareProcess
 
 __all__ = [
@@ -81,6 +83,12 @@ class _Scheduler(Scheduler):
         _calm(self)
         if self.no_workers_timeout is None:  # there is no argument for it; the user's own wins
             self.no_workers_timeout = NO_WORKERS_TIMEOUT_S
+
+    def log_event(self, topic: str | Collection[str], msg: Any) -> None:
+        """Pass an event on; a report of ours is not kept, as Dask does with the last thousand."""
+        super().log_event(topic, msg)
+        if isinstance(topic, str) and topic.startswith(REPORT_TOPIC):
+            self._broker.truncate(topic)
 
 
 class _PortlessScheduler(_Scheduler):

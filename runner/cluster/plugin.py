@@ -50,6 +50,8 @@ class LossBudget(SchedulerPlugin):
         """Keep no report: the client has been sent it, and Dask would keep the last thousand."""
         if topic == self.topic:
             self._scheduler._broker.truncate(topic)
+            if (comm := self._scheduler.client_comms.get(self.client)) is not None:
+                comm.recent_message_log.clear()
 
     def update_graph(
         self, scheduler: Scheduler, *, annotations: dict[str, dict[Any, Any]], **_: Any

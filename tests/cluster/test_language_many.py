@@ -71,8 +71,8 @@ def test_a_hundred_thousand_runs_from_an_iterator_take_no_more_memory_than_a_few
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
-def test_a_million_runs_from_an_iterator_take_no_more_memory_than_a_few(cluster):
-    _consume(cluster, 1_000_000)
+def test_a_million_runs_from_an_iterator_take_no_more_memory_than_a_few():
+    _consume("processes", 1_000_000)
 
 
 def test_a_future_that_is_held_costs_less_than_a_kilobyte(cluster):

@@ -11,6 +11,7 @@ import difflib
 import inspect
 import logging
 import ssl
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -72,11 +73,13 @@ def connect(target: Any, loop: IOLoop, client_kwargs: Mapping[str, Any]) -> Clie
 
 
 def _hastened(client: Client) -> Client:
-    """Have the client send soon: Dask lets each message wait until 10 ms after the one before.
+    """Have the client send soon, and keep nothing of what it has sent.
 
-    That is made for a message per task; parcels are few, and somebody may wait for each of them.
+    Dask lets each message wait until 10 ms after the one before.  That is made for a message per
+    task; parcels are few, and somebody may wait for each of them.
     """
     batches: Any = client.scheduler_comm
+    batches.recent_message_log = deque(maxlen=1)  # parcels, and Dask keeps the last thousand
     if hasattr(batches, "interval"):  # a version of Dask that has none does not wait
         batches.interval = min(batches.interval, _BATCH_S)
     return client

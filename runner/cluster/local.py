@@ -20,6 +20,8 @@ import logging
 import os
 import signal
 import threading
+from collections import deque
+from collections.abc import Collection
 from contextlib import suppress
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -35,6 +37,7 @@ from tornado.ioloop import IOLoop
 
 from daskflow.errors import ClusterError
 from daskflow.runner.cluster.loop import quiet_about_lost_connections
+from daskflow.runner.cluster.plugin import REPORT_TOPIC
 from daskflow.runner.cluster.spawning import BareProcess
 
 __all__ = [
@@ -82,6 +85,14 @@ class _Scheduler(Scheduler):
         if self.no_workers_timeout is None:  # there is no argument for it; the user's own wins
             self.no_workers_timeout = NO_WORKERS_TIMEOUT_S
 
+    def log_event(self, topic: str | Collection[str], msg: Any) -> None:
+        """Pass an event on; reports and parcels are not kept, as Dask does with the last ones."""
+        super().log_event(topic, msg)
+        if isinstance(topic, str) and topic.startswith(REPORT_TOPIC):
+            self._broker.truncate(topic)
+            for comm in (*self.client_comms.values(), *self.stream_comms.values()):
+                comm.recent_message_log.clear()
+
 
 class _PortlessScheduler(_Scheduler):
     def start_http_server(self, *_: Any, **__: Any) -> None:
@@ -96,6 +107,7 @@ class LocalWorker(Worker):
         self._own_client: Client | None = None
         super().__init__(*args, **options)
         _calm(self)
+        self.batched_stream.recent_message_log = deque(maxlen=1)  # reports, the last thousand
 
     def _get_client(self, timeout: float | None = None) -> Client:
         """Return the client for what tasks compute with Dask.

@@ -17,10 +17,10 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-__all__ = ["LOSS_ANNOTATION", "LossBudget", "forget_client", "forget_topics"]
+__all__ = ["LOSS_ANNOTATION", "REPORT_TOPIC", "LossBudget", "forget_client", "forget_topics"]
 
 LOSS_ANNOTATION = "daskflow_lost"
-_TOPIC = "daskflow-"  # with the id of the client; see `Session.topic`
+REPORT_TOPIC = "daskflow-"  # with the id of the client; see `Session.topic`
 _LATE_S = 2.0
 
 
@@ -41,6 +41,17 @@ class LossBudget(SchedulerPlugin):
     def __init__(self, client: str, topic: str) -> None:
         self.client, self.topic = client, topic
         self.name = f"daskflow-loss-budget-{client}"
+
+    async def start(self, scheduler: Scheduler) -> None:
+        """Remember where it is."""
+        self._scheduler = scheduler
+
+    def log_event(self, topic: str, msg: Any) -> None:
+        """Keep no report: the client has been sent it, and Dask would keep the last thousand."""
+        if topic == self.topic:
+            self._scheduler._broker.truncate(topic)
+            if (comm := self._scheduler.client_comms.get(self.client)) is not None:
+                comm.recent_message_log.clear()
 
     def update_graph(
         self, scheduler: Scheduler, *, annotations: dict[str, dict[Any, Any]], **_: Any
@@ -72,6 +83,6 @@ def forget_topics(dask_scheduler: Scheduler) -> None:
     """Drop the topics of clients that are gone."""
     topics = dask_scheduler._broker._topics
     for topic in list(topics):
-        owner = topic.removeprefix(_TOPIC)
+        owner = topic.removeprefix(REPORT_TOPIC)
         if owner != topic and owner not in dask_scheduler.clients:
             del topics[topic]

@@ -112,8 +112,8 @@ def _insert_chunk(connection: sqlite3.Connection, statement: str, chunk: Sequenc
         else:
             filled.append(column)
     values: list[Any] = [None] * (rows * len(filled))
-    for place, column in enumerate(filled):
-        values[place :: len(filled)] = column
+    for place, filling in enumerate(filled):
+        values[place :: len(filled)] = filling
     connection.execute(repeated(statement, rows, tuple(nulls)), values)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from daskflow.caching.policy import CachePolicy as CachePolicy
     from daskflow.errors import DaskflowError as DaskflowError
     from daskflow.runner import runtime as runtime
+    from daskflow.runner.backoff import exponential_backoff as exponential_backoff
     from daskflow.runner.client import get_client as get_client
     from daskflow.runner.cluster.providers import DaskTaskRunner as DaskTaskRunner
     from daskflow.runner.context import get_run_logger as get_run_logger
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from daskflow.runner.state import State as State
     from daskflow.runner.tagging import tags as tags
     from daskflow.runner.tasks import Task as Task
-    from daskflow.runner.tasks import exponential_backoff as exponential_backoff
     from daskflow.runner.tasks import task as task
 
 _HOMES = {
@@ -53,7 +53,7 @@ _HOMES = {
     "TaskFuture": "daskflow.runner.futures",
     "allow_failure": "daskflow.runner.futures",
     "as_completed": "daskflow.runner.future_lists",
-    "exponential_backoff": "daskflow.runner.tasks",
+    "exponential_backoff": "daskflow.runner.backoff",
     "flow": "daskflow.runner.flows",
     "get_client": "daskflow.runner.client",
     "get_run_logger": "daskflow.runner.context",

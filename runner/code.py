@@ -12,13 +12,14 @@ import functools
 import hashlib
 import importlib.machinery
 import inspect
+import logging
 import os
 import pickle
 import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -26,8 +27,19 @@ import cloudpickle
 
 from daskflow.errors import UsageError
 from daskflow.runner.cluster.executor.functions import imported_function
+from daskflow.runner.context import FLOW_LOGGER
 
-__all__ = ["by_value", "function_bytes", "source_digest", "travelling_modules"]
+__all__ = [
+    "by_value",
+    "code_of",
+    "function_bytes",
+    "source_digest",
+    "tell_travelling",
+    "travelling_modules",
+]
+
+_logger = logging.getLogger(FLOW_LOGGER)
+
 
 _lock = threading.RLock()  # pickling may call user code that submits
 
@@ -191,3 +203,21 @@ def source_digest(function: Callable[..., Any]) -> str | None:
             return None
         text = code.co_code + repr(code.co_consts).encode()
     return hashlib.sha256(text).hexdigest()[:32]
+
+
+def tell_travelling(task_name: str, modules: Sequence[ModuleType]) -> None:
+    """Leave a line for who wonders why a module need not be installed on workers."""
+    names = sorted(module.__name__ for module in modules)
+    _logger.debug(
+        "%s: workers cannot be expected to have %s; what the task uses of it travels with it "
+        "(install it there to import it instead)",
+        task_name,
+        ", ".join(names[:5]) + (f" and {len(names) - 5} more modules" if len(names) > 5 else ""),
+    )
+
+
+def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """What two copies of a function have in common, one of which has travelled."""
+    code = getattr(function, "__code__", None)
+    place = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    return (*place, code.co_code, code.co_consts) if code is not None else (function,)

@@ -28,8 +28,8 @@ from daskflow.runner.inline import run_inline, run_inline_async
 from daskflow.runner.logs import run_logging
 from daskflow.runner.outcomes import Journal, load_value
 from daskflow.runner.record import FlowRecord
+from daskflow.runner.retry_asking import retry_condition
 from daskflow.runner.state import State
-from daskflow.runner.task_runs import retry_condition
 from daskflow.runner.telling import TaskHookCalls
 
 if TYPE_CHECKING:

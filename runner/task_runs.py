@@ -10,28 +10,31 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
-from daskflow.errors import TaskTimedOut, UsageError
+from daskflow.errors import UsageError
 from daskflow.runner.arguments import encode_live
 from daskflow.runner.cluster.executor.functions import register_function
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
-from daskflow.runner.code import function_bytes, source_digest, travelling_modules
+from daskflow.runner.code import (
+    code_of,
+    function_bytes,
+    source_digest,
+    tell_travelling,
+    travelling_modules,
+)
 from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo, current_task_run
-from daskflow.runner.core.driver import describe
 from daskflow.runner.core.graph import Remote, Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
-from daskflow.runner.core.states import COMPLETED, FAILED, SUCCESSFUL, TIMED_OUT
+from daskflow.runner.core.states import COMPLETED, SUCCESSFUL
 from daskflow.runner.futures import TaskFuture
-from daskflow.runner.hooks import AttemptInfo
 from daskflow.runner.inline import InlineShell
 from daskflow.runner.mapping import MapLeftovers
 from daskflow.runner.record import FlowRecord, as_json
+from daskflow.runner.retry_asking import retry_condition
 from daskflow.runner.reuse import Reuse
 from daskflow.runner.shell import DriverShell
-from daskflow.runner.state import State
 from daskflow.runner.store.rows import TaskRow
 from daskflow.runner.tagging import current_tags
 from daskflow.runner.telling import TaskHookCalls
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from daskflow.runner.cluster.nested import Ask
     from daskflow.runner.tasks import Task
 
-__all__ = ["TaskRuns", "retry_condition"]
+__all__ = ["TaskRuns"]
 
 _logger = logging.getLogger(FLOW_LOGGER)
 
@@ -390,7 +393,7 @@ class TaskRuns:
         travelling = travelling_modules(task.fn, same_machine)
         if travelling:
             shell.literals.travel(travelling)
-            _tell_travelling(task.name, travelling)
+            tell_travelling(task.name, travelling)
         digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
         more = task.fn, task.timeout_s, use.plan
         return Code(digest, blob, task.is_async, info, self._info, *more)
@@ -398,39 +401,3 @@ class TaskRuns:
     def _task_info(self, task: Task[Any, Any], use: _Use) -> TaskInfo:
         chosen = task.log_prints
         return TaskInfo(task.name, use.tags, self._log_prints if chosen is None else chosen)
-
-
-def _tell_travelling(task_name: str, modules: Sequence[ModuleType]) -> None:
-    names = sorted(module.__name__ for module in modules)
-    _logger.debug(
-        "%s: workers cannot be expected to have %s; what the task uses of it travels with it "
-        "(install it there to import it instead)",
-        task_name,
-        ", ".join(names[:5]) + (f" and {len(names) - 5} more modules" if len(names) > 5 else ""),
-    )
-
-
-def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What two copies of a function have in common, one of which has travelled."""
-    code = getattr(function, "__code__", None)
-    place = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    return (*place, code.co_code, code.co_consts) if code is not None else (function,)
-
-
-def retry_condition(task: Task[Any, Any]) -> Callable[[Run, BaseException], bool] | None:
-    """`retry_condition_fn` of a task, as the driver asks it; one that raises says no."""
-    condition = task.retry_condition_fn
-    if condition is None:
-        return None
-
-    def retry_if(run: Run, error: BaseException) -> bool:
-        late = isinstance(error, TaskTimedOut) and error.task_run_id == run.task_run_id
-        state = State(TIMED_OUT if late else FAILED, describe(error), error=error)
-        attempt = AttemptInfo(run.task_run_id, run.label, run.attempt, state)
-        try:
-            return bool(condition(task, attempt, state))
-        except Exception:
-            _logger.exception("retry_condition_fn of %s raised; no retry", task.name)
-            return False
-
-    return retry_if

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from daskflow.runner.cluster.nested import NestedHost
     from daskflow.runner.engine import FlowRun
 
-__all__ = ["Task", "exponential_backoff", "task"]
+__all__ = ["Task", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -329,18 +329,6 @@ def _flow_run(call: str) -> FlowRun | NestedHost:
             "contextvars.copy_context().run as its target)"
         )
     return flow_run  # type: ignore[return-value]
-
-
-def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
-    """Delays for `retry_delay_seconds` that double: factor, 2 × factor, 4 × factor, ….
-
-    Parameters
-    ----------
-    backoff_factor : float
-        Seconds before the first retry.
-    """
-    factor = check_factor("backoff_factor", backoff_factor)
-    return lambda retries: [factor * 2**attempt for attempt in range(max(1, retries))]
 
 
 @overload

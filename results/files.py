@@ -99,7 +99,7 @@ def _write(encoded: EncodedValue, sink: Any) -> None:
     with pq.ParquetWriter(
         sink,
         schema,
-        compression="none" if raw else "lz4",
+        compression="none" if raw else _compression(schema),
         use_dictionary=_dictionary_columns(schema),
         write_statistics=not raw,
         data_page_size=CHUNK_BYTES if raw else None,
@@ -109,6 +109,13 @@ def _write(encoded: EncodedValue, sink: Any) -> None:
         for start in range(0, max(table.num_rows, 1), rows):
             part = table.slice(start, rows)
             writer.write_table(part.replace_schema_metadata(schema.metadata), rows)
+
+
+def _compression(schema: pa.Schema) -> Any:
+    """Choose lz4, but nothing for floats: their bits hardly compress and cost the most."""
+    if len(set(schema.names)) < len(schema):
+        return "lz4"  # columns of one name cannot be told apart
+    return {f.name: "none" if pa.types.is_floating(f.type) else "lz4" for f in schema}
 
 
 def _dictionary_columns(schema: pa.Schema) -> Any:

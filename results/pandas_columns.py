@@ -212,7 +212,7 @@ def _read_object(column: pa.ChunkedArray, meta: Json) -> Any:
 def _read_json(column: pa.ChunkedArray, meta: Json) -> Any:
     made = np.empty(len(column), object)
     for at, text in enumerate(column.to_pylist()):
-        made[at] = load_json(text)
+        made[at] = load_json(text.encode())
     return made
 
 

@@ -80,14 +80,18 @@ class PandasCodec:
         index = index_from_arrow(table.columns[count:], meta["index"])
         if meta["kind"] == "index":
             return index
-        columns = [
-            _series(values_from_arrow(table.column(at), each), index)
-            for at, each in enumerate(meta["columns"])
+        values = [
+            values_from_arrow(table.column(at), each) for at, each in enumerate(meta["columns"])
         ]
         if meta["kind"] == "series":
-            value: Any = columns[0].rename(label_from_text(meta["name"]))
+            value: Any = _series(values[0], index).rename(label_from_text(meta["name"]))
         else:
-            value = pd.DataFrame(dict(enumerate(columns)), index=index, copy=False)
+            # a Series for each column would take longer than reading it
+            columns = {
+                at: _series(each, index) if each.dtype == object else each
+                for at, each in enumerate(values)
+            }
+            value = pd.DataFrame(columns, index=index, copy=False)
             value.columns = labels_from_json(meta["labels"])
         value.attrs = load_json(meta["attrs"].encode())
         if meta["unique"]:

@@ -25,11 +25,20 @@ Walk = Callable[[Any], Any]
 Json = Any
 
 
-def record_to_json(value: Any, walk: Walk) -> Json | None:
+def record_to_json(value: Any, walk: Walk, keep: Callable[[type], Json]) -> Json | None:
     """Return a record as tagged JSON, or None for a value that is no record.
 
-    `walk` encodes what is inside.  Raises `Unencodable` for a record that fields cannot hold.
+    `walk` encodes what is inside.  `keep` pickles a class of a script, which another process (a
+    worker, the command line) cannot import; its own script finds it by its path.  Raises
+    `Unencodable` for a record that fields cannot hold.
     """
+    found = _to_json(value, walk)
+    if found is not None and type(value).__module__ == "__main__":
+        found["$"].append(keep(type(value)))
+    return found
+
+
+def _to_json(value: Any, walk: Walk) -> Json | None:
     kind = type(value)
     if isinstance(value, enum.Enum):
         # a combination of flags has a name that no lookup finds; its value finds it
@@ -50,6 +59,12 @@ def record_to_json(value: Any, walk: Walk) -> Json | None:
 def record_from_json(tag: str, rest: list[Any]) -> Any:
     """Return the record that `record_to_json` wrote; what is inside is decoded already."""
     path, *inside = rest
+    if path.startswith("__main__:"):
+        *inside, kept = inside
+        try:
+            return _FROM[tag](resolve_type(path), *inside)
+        except ResultGone:
+            return _FROM[tag](kept(), *inside)
     return _FROM[tag](resolve_type(path), *inside)
 
 
@@ -59,9 +74,9 @@ def record_from_json(tag: str, rest: list[Any]) -> Any:
 def type_path(kind: type) -> str:
     """Return ``module:qualified.name``, when importing that gives this very class back."""
     path = f"{kind.__module__}:{kind.__qualname__}"
-    if kind.__module__ == "__main__":
-        # another process has another __main__; pickle carries the class itself
-        raise Unencodable(f"{kind.__qualname__} is defined in a script")
+    if kind.__module__ == "__main__" and "<locals>" not in path:
+        # the next run of the script has this class again; `record_to_json` keeps it for others
+        return path
     try:
         found = _walk_path(sys.modules.get(kind.__module__), kind.__qualname__)
     except AttributeError:

@@ -9,6 +9,7 @@ shared; the codec then says ``tree+pickle``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -32,10 +33,11 @@ class _Leaves:
         self._native = native
         self.natives: list[EncodedValue] = []
         self.pickled: list[Any] = []
+        self._kinds: dict[type, int] = {}
 
     def leaf(self, value: Any) -> Any:
         try:
-            found = record_to_json(value, lambda inner: to_json(inner, self.leaf))
+            found = record_to_json(value, lambda inner: to_json(inner, self.leaf), self._kept)
             if found is None:
                 found = self._scalar(value)
         except Unencodable:
@@ -47,6 +49,12 @@ class _Leaves:
             return {"$": ["native", len(self.natives) - 1]}
         self.pickled.append(value)
         return {"$": ["pickled", len(self.pickled) - 1]}
+
+    def _kept(self, kind: type) -> Any:
+        if kind not in self._kinds:
+            self._kinds[kind] = len(self.pickled)
+            self.pickled.append(kind)
+        return {"$": ["class", self._kinds[kind]]}
 
     def _scalar(self, value: Any) -> Any:
         names = _SCALARS.get(type(value).__module__.partition(".")[0])
@@ -101,11 +109,20 @@ def decode_tree(stored: EncodedValue, decode: Callable[[EncodedValue], Any]) -> 
         decode(EncodedValue(codec, meta, table=_table(part)))
         for (codec, meta), part in zip(natives, rest, strict=False)
     ]
-    pickled = from_buffers(rest[len(natives) :]) if stored.codec == "tree+pickle" else []
-    found = {"native": made, "pickled": pickled}
+
+    @cache
+    def pickled() -> list[Any]:
+        loaded: list[Any] = from_buffers(rest[len(natives) :])
+        return loaded
 
     def resolve(tag: str, inside: list[Any]) -> Any:
-        return found[tag][inside[0]] if tag in found else _tagged(tag, inside)
+        if tag == "native":
+            return made[inside[0]]
+        if tag == "pickled":
+            return pickled()[inside[0]]
+        if tag == "class":
+            return lambda: pickled()[inside[0]]  # unpickled only where it cannot be imported
+        return _tagged(tag, inside)
 
     return load_json(bytes(text), resolve)
 

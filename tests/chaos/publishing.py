@@ -73,13 +73,7 @@ def die_before(step: int, root: str) -> None:
             if not isinstance(mode, str) or set(mode) & set("wxa+"):
                 count()
 
-    sync = os.fsync
-
-    def fsync(file: int) -> None:
-        count()
-        sync(file)
-
-    os.fsync = fsync
+    os.fsync = lambda _: count()
     sys.addaudithook(hook)
 
 
@@ -168,4 +162,6 @@ def full(root: str) -> None:
 
 
 if __name__ == "__main__":
+    # no power is cut here, and syncing would take most of the time
+    os.fsync = lambda _: None
     {"kill": kill_at_each_step, "race": race, "full": full}[sys.argv[1]](sys.argv[2])

@@ -18,6 +18,7 @@ from daskflow.runner.context import FLOW_LOGGER
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run
 from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.stored import StoredValue
 
 if TYPE_CHECKING:
     from daskflow.caching.index import Entry
@@ -105,8 +106,7 @@ class CacheDesk:
                 self._hit(run, address, entry, now)
 
     def _hit(self, run: Run, address: StoreAddress, entry: Entry, now: float) -> None:
-        from daskflow.caching.plans import StoredRef
-        from daskflow.runner.stored import StoredValue
+        from daskflow.caching.plans import StoredRef  # only flows that cache get here
 
         small = entry.payload is not None and len(entry.payload) <= 4096
         ref = StoredRef(address, entry if small else entry.without_payload())
@@ -138,8 +138,6 @@ class CacheDesk:
     def _follow(
         self, leader: Run, followers: list[Run], place: tuple[StoreAddress, str], now: float
     ) -> None:
-        from daskflow.runner.stored import StoredValue
-
         made = _cache(leader)
         plain = type(leader.value) is tuple
         shared = leader.state in SUCCESSFUL and leader.error is None and leader.kept

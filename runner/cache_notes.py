@@ -16,7 +16,7 @@ from daskflow.caching.keys import CacheKey, bind_inputs
 from daskflow.caching.plans import CachePlan, DigestRef, key_from, key_of
 from daskflow.errors import DaskflowError
 from daskflow.runner.arguments import Literal, encode_live, literal_of
-from daskflow.runner.cluster.executor.cached import Ask
+from daskflow.runner.cluster.executor.cached import KeyAsk
 from daskflow.runner.cluster.executor.structure import MAX_DEPTH, replace_inside
 from daskflow.runner.cluster.executor.values import Slot
 from daskflow.runner.cluster.protocol import Commit
@@ -69,10 +69,10 @@ class RunCache(CacheNote):
                 self._key, self._inputs = key_from(self.plan, known), None
         return self._key
 
-    def ask(self, redo: bool) -> Ask:
+    def ask(self, redo: bool) -> KeyAsk:
         """What goes to the worker with the run."""
         key = self.key() if self.why is None else None
-        return Ask(key, fresh=redo, replace=redo, why=self.why)
+        return KeyAsk(key, fresh=redo, replace=redo, why=self.why)
 
     def told(self, commit: Commit) -> None:
         """A worker has told what the cache made of the run."""

@@ -6,6 +6,7 @@ the driver's thread and direct calls to the caller's, so each has counters of it
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import time
@@ -248,9 +249,7 @@ class TaskRuns:
         """Hash the arguments of a run that may be cached."""
         from daskflow.runner.cache_notes import note_of  # only tasks that are cached pay for it
 
-        def warn(why: str) -> None:
-            self._caching.warn(task.name, why)
-
+        warn = functools.partial(self._caching.warn, task.name)
         has_inputs = any(dep.number >= 0 for dep in run.deps[: run.taken])
         run.cache = note_of(plan, task.signature, args, kwargs, has_inputs, warn)
         if isinstance(self._shell, InlineShell):
@@ -384,10 +383,10 @@ class TaskRuns:
 
     def _code(self, task: Task[Any, Any], use: _Use) -> Code:
         info, shell = self._task_info(task, use), self._shell
+        more = task.fn, task.timeout_s, use.plan
         if isinstance(shell, InlineShell) or shell.live:
             digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
             register_function(digest, task.fn)
-            more = task.fn, task.timeout_s, use.plan
             return Code(digest, None, task.is_async, info, self._info, *more)
         same_machine = shell.runner.same_machine
         travelling = travelling_modules(task.fn, same_machine)
@@ -395,7 +394,6 @@ class TaskRuns:
             shell.literals.travel(travelling)
             tell_travelling(task.name, travelling)
         digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
-        more = task.fn, task.timeout_s, use.plan
         return Code(digest, blob, task.is_async, info, self._info, *more)
 
     def _task_info(self, task: Task[Any, Any], use: _Use) -> TaskInfo:

@@ -104,7 +104,7 @@ class Order(NamedTuple):
     codes: list[Code]
     items: list[Item]
     flight_folder: str | None
-    asks: Mapping[int, Any] = _NO_ASKS  # by number: an `Ask`, for runs that are cached
+    asks: Mapping[int, Any] = _NO_ASKS  # by number: an `KeyAsk`, for runs that are cached
 
 
 class Report(NamedTuple):

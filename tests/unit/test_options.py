@@ -8,7 +8,7 @@ import pickle
 
 import pytest
 
-from daskflow import exponential_backoff, flow, task
+from daskflow import INPUTS, exponential_backoff, flow, task
 from daskflow.errors import UsageError
 
 
@@ -52,6 +52,17 @@ def test_what_is_no_function_is_refused(decorator, given, text):
         pytest.param({"retrys": 1}, "no option 'retrys'; did you mean 'retries'?", id="typo"),
         pytest.param({"zzz": 1}, "no option 'zzz'; it takes name, description", id="unknown"),
         pytest.param({"timeout_mode": "hard"}, "does not support timeout_mode=", id="later"),
+        pytest.param({"cache_policy": "inputs"}, "cache_policy='inputs' must be", id="policy"),
+        pytest.param(
+            {"cache_policy": INPUTS, "cache_key_fn": str}, "takes the place of", id="two-keys"
+        ),
+        pytest.param({"cache_key_fn": "x"}, "cache_key_fn='x'", id="key-fn"),
+        pytest.param({"cache_expiration": 0}, "cache_expiration=0 must be", id="expired"),
+        pytest.param({"cache_expiration": math.nan}, "cache_expiration=nan", id="nan-expiration"),
+        pytest.param({"refresh_cache": 1}, "refresh_cache=1 must be", id="refresh"),
+        pytest.param(
+            {"cache_policy": INPUTS, "persist_result": False}, "keeps no result", id="kept-nowhere"
+        ),
         pytest.param({"retries": -1}, "retries=-1 must be a whole number, 0 or more", id="-1"),
         pytest.param({"retries": 1.5}, "retries=1.5 must be a whole number", id="1.5"),
         pytest.param({"retries": True}, "retries=True must be a whole number", id="True"),
@@ -107,7 +118,9 @@ def test_a_bad_task_option_is_refused_at_the_decorator(options, text):
     ("options", "text"),
     [
         pytest.param({"task_runer": 1}, "did you mean 'task_runner'?", id="typo"),
-        pytest.param({"persist_result": True}, "does not support persist_result=", id="later"),
+        pytest.param({"concurrency": "db"}, "does not support concurrency=", id="later"),
+        pytest.param({"persist_result": 1}, "persist_result=1 must be True or False", id="persist"),
+        pytest.param({"result_storage": ""}, "result_storage='' must be a folder", id="storage"),
         pytest.param({"retries": -1}, "retries=-1 must be a whole number", id="retries"),
         pytest.param({"timeout_seconds": 0}, "timeout_seconds=0 must be greater", id="no-time"),
         pytest.param({"timeout_seconds": -1}, "timeout_seconds=-1 must be", id="less-time"),

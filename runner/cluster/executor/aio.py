@@ -18,11 +18,11 @@ from daskflow.runner.cluster.executor.attempt import (
     REPORT_BYTES,
     Kept,
     LoadedFunction,
-    committing_of,
     context_of,
     tell_error,
     tell_result,
 )
+from daskflow.runner.cluster.executor.cached_parcels import committing_of
 from daskflow.runner.cluster.executor.channel import live_flows
 from daskflow.runner.cluster.executor.timeouts import GivenUp, limited_async
 from daskflow.runner.cluster.executor.values import (

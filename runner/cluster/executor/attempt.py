@@ -6,7 +6,7 @@ Errors are values: nothing that user code raises, on loading, running or picklin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from daskflow.runner.cluster.executor.active import ActiveParcel
 from daskflow.runner.cluster.executor.errors import annotate, pickle_error
@@ -25,14 +25,10 @@ from daskflow.runner.cluster.protocol import (
 )
 from daskflow.runner.context import TaskRunContext
 
-if TYPE_CHECKING:
-    from daskflow.runner.cluster.executor.committing import Committing
-
 __all__ = [
     "REPORT_BYTES",
     "Kept",
     "LoadedFunction",
-    "committing_of",
     "context_of",
     "load_functions",
     "tell_error",
@@ -62,15 +58,6 @@ def _loaded(code: Code) -> LoadedFunction:
             f"daskflow: the function of task {code.task.name!r} could not be loaded on this worker",
         )
         return error
-
-
-def committing_of(parcel: ActiveParcel, functions: Sequence[LoadedFunction]) -> Committing | None:
-    """What runs of the parcel that are cached go through; None when none is."""
-    if all(code.cache is None for code in parcel.order.codes):
-        return None
-    from daskflow.runner.cluster.executor.committing import Committing  # loads the caching room
-
-    return Committing(parcel, functions)
 
 
 def context_of(parcel: ActiveParcel, item: Item) -> TaskRunContext:

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from daskflow.caching.index import Entry
 
 __all__ = [
-    "Ask",
     "Bound",
     "Cached",
+    "KeyAsk",
     "Looked",
     "Made",
     "commit",
@@ -45,7 +45,7 @@ _logger = logging.getLogger(TASK_LOGGER)
 _warned: set[tuple[str, str, str]] = set()
 
 
-class Ask(NamedTuple):
+class KeyAsk(NamedTuple):
     """What the driver knows of one run's key.
 
     Attributes
@@ -70,7 +70,7 @@ class Looked(NamedTuple):
     """What looking a run up came to: an entry, or what to know for storing its result."""
 
     plan: CachePlan
-    ask: Ask
+    ask: KeyAsk
     key: CacheKey | None
     entry: Entry | None
     why: str | None
@@ -131,7 +131,7 @@ class Bound(NamedTuple):
 
 def run_cached(
     plan: CachePlan,
-    ask: Ask,
+    ask: KeyAsk,
     run_id: str,
     function: Callable[..., Any],
     call: Callable[..., Any],
@@ -143,7 +143,7 @@ def run_cached(
     Parameters
     ----------
     plan : CachePlan
-    ask : Ask
+    ask : KeyAsk
     run_id : str
     function : callable
         The task's function, for its signature.
@@ -162,7 +162,7 @@ def run_cached(
     return finish(looked, run_id, result, clock() - began, began)
 
 
-def look(plan: CachePlan, ask: Ask, function: Callable[..., Any], bound: Bound) -> Looked:
+def look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Bound) -> Looked:
     """Find out the key of a run, and whether there is a result under it."""
     key, why = ask.key, ask.why
     if key is None and why is None:

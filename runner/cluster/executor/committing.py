@@ -12,9 +12,9 @@ from daskflow.errors import DaskflowError
 from daskflow.runner.cluster.executor.active import ActiveParcel
 from daskflow.runner.cluster.executor.attempt import Kept, tell_error, tell_result
 from daskflow.runner.cluster.executor.cached import (
-    Ask,
     Bound,
     Cached,
+    KeyAsk,
     Looked,
     Made,
     commit,
@@ -35,7 +35,7 @@ from daskflow.runner.context import TaskRunContext
 
 __all__ = ["Committing"]
 
-_UNKNOWN = Ask()
+_UNKNOWN = KeyAsk()
 _STORED = BOUND_STORED, None, None
 _MOST = 512  # results that wait to be stored together
 _WAIT_S = 0.05  # and for how long the first of them
@@ -73,9 +73,9 @@ class Committing:
         """The arguments of a run."""
         return Bound(payload, bindings, inputs, local, self.digests)
 
-    def ask(self, number: int) -> Ask:
+    def ask(self, number: int) -> KeyAsk:
         """What the driver knows of a run's key."""
-        found: Ask = self._parcel.order.asks.get(number, _UNKNOWN)
+        found: KeyAsk = self._parcel.order.asks.get(number, _UNKNOWN)
         return found
 
     def look(self, place: int, number: int, bound: Bound) -> Looked:

@@ -16,10 +16,10 @@ from daskflow.runner.cluster.executor.attempt import (
     REPORT_BYTES,
     Kept,
     LoadedFunction,
-    committing_of,
     tell_error,
     tell_result,
 )
+from daskflow.runner.cluster.executor.cached_parcels import committing_of
 from daskflow.runner.cluster.executor.channel import live_flows
 from daskflow.runner.cluster.executor.recorder import FlightEntry
 from daskflow.runner.cluster.executor.timeouts import GivenUp, limited

@@ -176,8 +176,7 @@ class TaskRuns:
 
     def nested_run(self, task: Task[Any, Any], parent: Run, ask: Ask, deps: tuple[Run, ...]) -> Run:
         """A run that a task on a worker asked for; called by the driver's thread, not submitted."""
-        task = self._same_task(task)
-        use = self._uses.get(task) or self._use(task)
+        use = self._uses.get(task := self._same_task(task)) or self._use(task)
         stage = use.stage or self._submit_stage(task, use)
         run = Run(
             stage,
@@ -359,8 +358,8 @@ class TaskRuns:
         return use.stage
 
     def _inline_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
-        info, limit_s = self._task_info(task, use), task.timeout_s
-        code = Code("", None, task.is_async, info, self._info, task.fn, limit_s, use.plan)
+        more = self._task_info(task, use), self._info, task.fn, task.timeout_s, use.plan
+        code = Code("", None, task.is_async, *more)
         use.inline = self._stage(task, use, self.called, code)
         return use.inline
 

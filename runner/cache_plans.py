@@ -151,7 +151,7 @@ class FlowCaching:
     ) -> None:
         self._settings = settings
         self._info = info
-        self._parameters = parameters
+        self.parameters = parameters
         self._persist: bool | None = flow.options["persist_result"] if flow else None
         self._storage: str | None = flow.options["result_storage"] if flow else None
         self._warned: set[str] = set()
@@ -209,7 +209,7 @@ class FlowCaching:
         try:
             return {
                 name: content_digest(value, name=f"flow parameter {name}")
-                for name, value in self._parameters.items()
+                for name, value in self.parameters.items()
             }
         except Uncacheable as error:
             self.warn("(all)", str(error))

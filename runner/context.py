@@ -43,6 +43,8 @@ class FlowInfo(NamedTuple):
     flow_name: str
     tags: tuple[str, ...] = ()
     log_level: int = logging.INFO
+    attempt: int = 1
+    parameters: bytes | str = b""  # pickled, for workers; a text says why they did not travel
 
 
 class TaskInfo(NamedTuple):

@@ -5,9 +5,11 @@ Every attribute is None outside of a run, so that a function under test needs no
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping
 from typing import Any
 
+from daskflow.errors import UsageError
 from daskflow.runner.context import current_flow_run, current_task_run
 
 __all__ = ["flow_run", "task_run"]
@@ -45,9 +47,11 @@ class _FlowRun:
 
     @property
     def attempt(self) -> int | None:
-        """1 for the first attempt of the flow; None on workers."""
-        flow = current_flow_run.get()
-        return flow.attempt if flow else None
+        """1 for the first attempt of the flow."""
+        flow, task = current_flow_run.get(), current_task_run.get()
+        if flow is not None:
+            return flow.attempt
+        return task.flow.attempt if task and task.flow else None
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -60,9 +64,20 @@ class _FlowRun:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Parameters of the flow run; empty on workers, which get what they are handed."""
-        flow = current_flow_run.get()
-        return dict(flow.parameters) if flow else {}
+        """Parameters of the flow run.
+
+        Raises
+        ------
+        UsageError
+            On a worker, when they are too large to go along with every task, or do not pickle.
+        """
+        flow, task = current_flow_run.get(), current_task_run.get()
+        if flow is not None:
+            return dict(flow.parameters)
+        travelled = task.flow.parameters if task and task.flow else b""
+        if isinstance(travelled, str):
+            raise UsageError(f"{travelled}; pass what the task needs as an argument")
+        return dict(pickle.loads(travelled)) if travelled else {}
 
 
 class _TaskRun:

@@ -38,7 +38,9 @@ from daskflow.runner.reuse import Reuse
 from daskflow.runner.shell import DriverShell
 from daskflow.runner.store.rows import TaskRow
 from daskflow.runner.tagging import current_tags
+from daskflow.runner.task_uses import TaskUse
 from daskflow.runner.telling import TaskHookCalls
+from daskflow.runner.travelling import pickled_parameters
 
 if TYPE_CHECKING:
     from daskflow.caching.plans import CachePlan
@@ -49,28 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["TaskRuns"]
 
 _logger = logging.getLogger(FLOW_LOGGER)
-
-
-class _Use:
-    """A task as used in this flow run; calls and submissions share its number and names."""
-
-    __slots__ = ("hooked", "inline", "next_index", "number", "plan", "policy", "stage", "tags")
-
-    def __init__(
-        self,
-        number: int,
-        policy: RetryPolicy,
-        next_index: Callable[[], int],
-        tags: tuple[str, ...],
-    ) -> None:
-        self.number = number
-        self.tags = tags
-        self.hooked = False  # its runs are told to hooks
-        self.plan: CachePlan | None = None
-        self.policy = policy
-        self.next_index = next_index
-        self.stage: Stage | None = None  # of submitted runs: the driver's thread counts them
-        self.inline: Stage | None = None  # of direct calls: the caller's thread does
 
 
 class TaskRuns:
@@ -116,14 +96,16 @@ class TaskRuns:
         self._record = record
         self._shell = shell
         self._caching = caching
+        self._attempt = 1
+        self._travelling: FlowInfo | None = None  # what goes to workers, once it is needed
         self._next_number = shell.next_number
         self.submitted = Scope(info.id, record)
         self.called = Scope(info.id, record)
         self._base_tags = current_tags.get()
         self.hooks = TaskHookCalls(shell)
         self.map_leftovers = MapLeftovers()
-        self._uses: dict[Task[Any, Any], _Use] = {}
-        self._tagged: dict[tuple[Task[Any, Any], frozenset[str]], _Use] = {}
+        self._uses: dict[Task[Any, Any], TaskUse] = {}
+        self._tagged: dict[tuple[Task[Any, Any], frozenset[str]], TaskUse] = {}
         self._indexes: dict[str, Callable[[], int]] = {}
         self._reuse = Reuse() if retries else None
         self._inputs = Stage(Scope("inputs"), "input", RetryPolicy())
@@ -177,6 +159,8 @@ class TaskRuns:
     def nested_run(self, task: Task[Any, Any], parent: Run, ask: Ask, deps: tuple[Run, ...]) -> Run:
         """A run that a task on a worker asked for; called by the driver's thread, not submitted."""
         use = self._uses.get(task := self._same_task(task)) or self._use(task)
+        if ask.tags:
+            use = self._use_tagged(task, self._base_tags | ask.tags)
         stage = use.stage or self._submit_stage(task, use)
         run = Run(
             stage,
@@ -258,6 +242,7 @@ class TaskRuns:
         """The flow function is about to run again: new runs, for those that did not succeed."""
         assert self._reuse is not None
         self._reuse.again()
+        self._attempt, self._travelling = self._attempt + 1, None
         self.map_leftovers = MapLeftovers()
         self.submitted = Scope(self._info.id, self._record)
         self.called = Scope(self._info.id, self._record)
@@ -314,24 +299,24 @@ class TaskRuns:
 
     # -- what the runs of a task share ---------------------------------------------------------
 
-    def _use(self, task: Task[Any, Any]) -> _Use:
+    def _use(self, task: Task[Any, Any]) -> TaskUse:
         use = self._uses[task] = self._new_use(task, self._base_tags)
         return use
 
-    def _use_tagged(self, task: Task[Any, Any], tags: frozenset[str]) -> _Use:
+    def _use_tagged(self, task: Task[Any, Any], tags: frozenset[str]) -> TaskUse:
         use = self._tagged.get((task, tags))
         if use is None:
             use = self._tagged[task, tags] = self._new_use(task, tags)
         return use
 
-    def _new_use(self, task: Task[Any, Any], tags: frozenset[str]) -> _Use:
+    def _new_use(self, task: Task[Any, Any], tags: frozenset[str]) -> TaskUse:
         defaults = self._defaults
         policy = task.policy_with(
             defaults.retries, defaults.retry_delay_seconds, defaults.crash_retries
         )
         next_index = self._indexes.setdefault(task.name, itertools.count().__next__)
         own = tuple(sorted(tags.union(task.tags, self._info.tags)))
-        use = _Use(len(self._uses) + len(self._tagged), policy, next_index, own)
+        use = TaskUse(len(self._uses) + len(self._tagged), policy, next_index, own)
         options: dict[str, Any] = {
             "retries": policy.retries,
             "retry_delay_seconds": list(policy.delays_s),
@@ -353,17 +338,17 @@ class TaskRuns:
         )
         return use
 
-    def _submit_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
+    def _submit_stage(self, task: Task[Any, Any], use: TaskUse) -> Stage:
         use.stage = self._stage(task, use, self.submitted, self._code(task, use))
         return use.stage
 
-    def _inline_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
+    def _inline_stage(self, task: Task[Any, Any], use: TaskUse) -> Stage:
         more = self._task_info(task, use), self._info, task.fn, task.timeout_s, use.plan
         code = Code("", None, task.is_async, *more)
         use.inline = self._stage(task, use, self.called, code)
         return use.inline
 
-    def _stage(self, task: Task[Any, Any], use: _Use, scope: Scope, code: Code) -> Stage:
+    def _stage(self, task: Task[Any, Any], use: TaskUse, scope: Scope, code: Code) -> Stage:
         stage = Stage(
             scope,
             task.name,
@@ -380,7 +365,7 @@ class TaskRuns:
             self._record.hooks = self.hooks
         return stage
 
-    def _code(self, task: Task[Any, Any], use: _Use) -> Code:
+    def _code(self, task: Task[Any, Any], use: TaskUse) -> Code:
         info, shell = self._task_info(task, use), self._shell
         more = task.fn, task.timeout_s, use.plan
         if isinstance(shell, InlineShell) or shell.live:
@@ -392,9 +377,12 @@ class TaskRuns:
         if travelling:
             shell.literals.travel(travelling)
             tell_travelling(task.name, travelling)
+        if self._travelling is None:
+            parameters = pickled_parameters(self._caching.parameters)
+            self._travelling = self._info._replace(attempt=self._attempt, parameters=parameters)
         digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
-        return Code(digest, blob, task.is_async, info, self._info, *more)
+        return Code(digest, blob, task.is_async, info, self._travelling, *more)
 
-    def _task_info(self, task: Task[Any, Any], use: _Use) -> TaskInfo:
+    def _task_info(self, task: Task[Any, Any], use: TaskUse) -> TaskInfo:
         chosen = task.log_prints
         return TaskInfo(task.name, use.tags, self._log_prints if chosen is None else chosen)

@@ -25,6 +25,7 @@ from daskflow.runner.cluster.protocol import BOUND_INPUT, BOUND_PICKLED, BOUND_S
 from daskflow.runner.context import TaskRunContext
 from daskflow.runner.core.states import FINAL, PENDING, SUCCESSFUL
 from daskflow.runner.futures import TaskFuture
+from daskflow.runner.tagging import current_tags
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.executor.active import ActiveParcel
@@ -47,6 +48,7 @@ class Ask(NamedTuple):
     allowed: frozenset[int] | None
     taken: int
     name: str | None
+    tags: frozenset[str] = frozenset()  # of ``with tags(...)`` around the submission
 
 
 class Answer(NamedTuple):
@@ -190,6 +192,7 @@ class NestedHost:
                 encoded.allowed,
                 encoded.taken,
                 name,
+                current_tags.get(),
             ),
         )
         future: TaskFuture[Any] = TaskFuture(run, self)  # type: ignore[arg-type]

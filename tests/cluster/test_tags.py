@@ -85,3 +85,17 @@ def test_nothing_is_tagged_outside_of_the_block():
 def test_tags_are_texts():
     with pytest.raises(UsageError, match="tags must be texts, not 3"), tags("a", 3):
         pass
+
+
+def test_tags_around_a_submission_inside_a_task_reach_the_run(where):
+    @task
+    def outer():
+        with tags("inside"):
+            return seen.submit().result()
+
+    @flow(task_runner=where)
+    def nests():
+        return outer.submit().result()
+
+    with tags("run"):
+        assert nests() == (("inside", "own", "run"), ("run",))

@@ -25,11 +25,11 @@ def test_worker_processes_are_started_and_used(monkeypatch):
     assert "processes" in found["workers"]["found"]
 
 
-def test_reachable_cluster_is_compared(external_cluster):
-    code, found = examine("--address", external_cluster.address)
+def test_reachable_cluster_is_compared(external_address):
+    code, found = examine("--address", external_address)
     assert code == 0, found
     assert found["cluster"]["status"] == "ok"
-    assert external_cluster.address in found["cluster"]["found"]
+    assert external_address in found["cluster"]["found"]
     assert found["same versions"]["status"] == "ok"
 
 

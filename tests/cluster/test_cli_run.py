@@ -68,7 +68,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         timeout=90,
-        env={**os.environ, "DASKFLOW_RUNNER__WORKERS": "2", **environment},
+        env={**os.environ, "DASKFLOW_RUNNER__WORKERS": "1", **environment},
     )
 
 

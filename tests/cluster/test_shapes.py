@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster
 
 from daskflow import DaskTaskRunner, flow, task
 from daskflow.errors import UsageError
-from tests.foreign import ForeignCluster, eventually
+from tests.foreign import eventually
 from tests.gates import Gate
 
 LOCAL = {"n_workers": 1, "threads_per_worker": 2}
@@ -236,7 +236,7 @@ def test_asynchronous_clusters_and_clients_are_refused_with_advice(external_addr
 # ---- what stays on somebody's scheduler
 
 
-def test_a_schedulers_memory_stays_flat_over_many_flows(external_cluster: ForeignCluster):
+def test_a_schedulers_memory_stays_flat_over_many_flows(external_address: str):
     @task
     def adds(number):
         return number + 1
@@ -245,7 +245,7 @@ def test_a_schedulers_memory_stays_flat_over_many_flows(external_cluster: Foreig
     def large(number):
         return np.ones(50_000) * number
 
-    @flow(task_runner=external_cluster.address)
+    @flow(task_runner=external_address)
     def many(count):
         arrays = [adds.submit(large.submit(number)) for number in range(2)]
         numbers = adds.map(range(count)).result(timeout=60)
@@ -266,7 +266,7 @@ def test_a_schedulers_memory_stays_flat_over_many_flows(external_cluster: Foreig
         }
 
     assert many(10) == 58.0
-    with Client(external_cluster.address, set_as_default=False) as client:
+    with Client(external_address, set_as_default=False) as client:
         eventually(lambda: client.run_on_scheduler(left)["clients"] == 2)
         before = client.run_on_scheduler(left)
         for _ in range(30):
@@ -274,7 +274,7 @@ def test_a_schedulers_memory_stays_flat_over_many_flows(external_cluster: Foreig
         eventually(lambda: client.run_on_scheduler(left) == before, within_s=10)
 
 
-def test_a_scheduler_never_sees_the_users_objects(external_cluster: ForeignCluster):
+def test_a_scheduler_never_sees_the_users_objects(external_address: str):
     """A class that cannot be unpickled in the scheduler's process passes through it unharmed."""
 
     class Mine:
@@ -295,7 +295,7 @@ def test_a_scheduler_never_sees_the_users_objects(external_cluster: ForeignClust
         mine.number += 1
         return mine
 
-    @flow(task_runner=external_cluster.address)
+    @flow(task_runner=external_address)
     def through():
         return passes.submit(passes.submit(Mine(1))).result(timeout=60).number
 

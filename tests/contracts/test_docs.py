@@ -3,6 +3,9 @@
 Each page gets a folder.  A ```python block whose first line is ``# name.py`` is saved there under
 that name; any other one is run as a script.  In a ```console block every ``$ `` line is run in
 that folder, and the lines below it, if any, are what it must print (``...`` stands for anything).
+
+The README runs as a reader would run it, with local workers for each program.  On other pages
+these are not the point: flows that name no task runner share the session's cluster.
 """
 
 from __future__ import annotations
@@ -39,6 +42,14 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(match[1], match[2], text.count("\n", 0, match.start()) + 1)
 
 
+@pytest.fixture
+def setting(request: pytest.FixtureRequest, page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the session's cluster the default task runner of what a page runs."""
+    if page.name != "README.md":
+        address = request.getfixturevalue("cluster").scheduler_address
+        monkeypatch.setenv("DASKFLOW_RUNNER__TASK_RUNNER", address)
+
+
 def run(command: list[str] | str, folder: Path, where: str) -> str:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(
@@ -68,6 +79,7 @@ def commands(block: Block) -> Iterator[tuple[str, str]]:
     [p for p in PAGES if any(b.language in ("python", "console") for b in blocks(p))],
     ids=name,
 )
+@pytest.mark.usefixtures("setting")
 def test_every_program_and_command_on_a_page_runs(page, tmp_path):
     for block in blocks(page):
         where = f"{name(page)}:{block.line}"

@@ -17,8 +17,6 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.foreign import ForeignCluster
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPT = str(EXAMPLES / "flights.py")
 DASKFLOW = str(Path(sys.executable).with_name("daskflow"))
@@ -102,10 +100,10 @@ def test_tables_are_those_of_plain_pandas(
 
 
 def test_tables_are_the_same_on_workers_that_know_nothing_of_the_example(
-    tmp_path: Path, expected: dict[str, pd.DataFrame], external_cluster: ForeignCluster
+    tmp_path: Path, expected: dict[str, pd.DataFrame], external_address: str
 ) -> None:
     out = str(tmp_path / "tables")
-    where = external_cluster.address
+    where = external_address
     run(sys.executable, SCRIPT, "--out", out, "--task-runner", where, cwd=tmp_path)
     assert_tables(tmp_path / "tables", expected)
 

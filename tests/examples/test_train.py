@@ -17,7 +17,6 @@ from sklearn.model_selection import ParameterGrid
 from threadpoolctl import threadpool_limits
 
 from daskflow.runner.store import open_store
-from tests.foreign import ForeignCluster
 
 SCRIPT = str(Path(__file__).parents[2] / "examples" / "train.py")
 DASKFLOW = str(Path(sys.executable).with_name("daskflow"))
@@ -106,9 +105,9 @@ def test_trials_are_those_of_plain_loops(
 
 
 def test_trials_are_the_same_on_workers_that_know_nothing_of_the_example(
-    tmp_path: Path, plain: dict[str, Any], external_cluster: ForeignCluster
+    tmp_path: Path, plain: dict[str, Any], external_address: str
 ) -> None:
-    out, where = str(tmp_path / "out"), external_cluster.address
+    out, where = str(tmp_path / "out"), external_address
     command = (sys.executable, SCRIPT, "--out", out, "--task-runner", where)
     run(*command, "--families", "logistic", cwd=tmp_path)
     assert_trials(tmp_path / "out", ["logistic"], plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from daskflow import task
 from daskflow.errors import UsageError
-from daskflow.runner.code import function_bytes, source_digest
+from daskflow.runner.code import function_bytes, source_digest, travelling_modules
 
 _lock = threading.Lock()
 
@@ -94,6 +95,19 @@ def test_a_module_made_at_run_time_travels_along(monkeypatch):
     done = subprocess.run([sys.executable, "-c", program], input=blob, capture_output=True)
     assert done.stdout.strip() == b"5", done.stderr
     assert module not in cloudpickle.list_registry_pickle_by_value()
+
+
+def test_looking_for_modules_that_travel_asks_the_file_system_once(monkeypatch):
+    def outside(x):
+        return x
+
+    found = travelling_modules(outside, same_machine=False)
+    looked: list[str] = []
+    lstat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: looked.append(path) or lstat(path))
+    assert travelling_modules(outside, same_machine=False) == found
+    assert sys.modules[__name__] in found
+    assert len(looked) < len(sys.modules) / 2  # the paths of a module's file have 5 to 10 parts
 
 
 def test_source_digests_follow_the_source():

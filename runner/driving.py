@@ -255,6 +255,7 @@ class DriverThread(Inbox):
 
     def _forget_nested(self) -> None:
         """Runs that asked for others and are not in a parcel any more let go of them."""
+        self.nesting.answer()  # what was made again has no end of its own
         for parent in self.nesting.asked():
             if parent.parcel is None:
                 self.nesting.parent_ended(parent)

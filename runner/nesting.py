@@ -55,6 +55,7 @@ class Nesting:
         self._runs: dict[str, Run] = {}
         self._tokens: dict[Run, list[str]] = {}  # by the run that asked
         self._answers: dict[str, list[Answer]] = {}
+        self._remaking: list[tuple[str, str, Run]] = []  # lost results that a worker waits for
 
     def take(self, kind: str, blob: bytes) -> None:
         """What a worker asks."""
@@ -66,6 +67,9 @@ class Nesting:
                 run.looked_at = True
                 if run.cause is not None:
                     run.cause.looked_at = True
+        elif kind == "lost":
+            token, worker = pickle.loads(blob)
+            self._lost(token, worker)
         else:
             _logger.error("a worker asked for %r, which this driver does not know", kind)
 
@@ -84,26 +88,38 @@ class Nesting:
         run = host.nested_run(self._tasks[ask.digest], parent, ask, known)
         self._runs[ask.token] = run
         self._tokens.setdefault(parent, []).append(ask.token)
-        run.callbacks = [lambda: self._ended(ask, run)]
+        run.callbacks = [lambda: self._ended(ask.token, ask.worker, run)]
         self._driver.submit(run)
 
-    def _ended(self, ask: Ask, run: Run) -> None:
+    def _lost(self, token: str, worker: str) -> None:
+        """A worker found the result of a run gone that it asked for: it is made again."""
+        run = self._runs.get(token)
+        if run is None:
+            late = Answer(token, "", token, CANCELLED, "asked too late", None, None)
+            self._answers.setdefault(worker, []).append(late)
+            return
+        self._driver.value_lost(run)
+        self._driver.value_needed(run)
+        self._remaking.append((token, worker, run))
+
+    def _ended(self, token: str, worker: str, run: Run) -> None:
         value = run.value
         if isinstance(value, Remote):
             remote: Any = value
             stored = isinstance(value, StoredValue)
             value = (BOUND_STORED, remote.ref) if stored else (BOUND_INPUT, remote.future.key)
-        good = run.state in SUCCESSFUL
+        error = run.error
+        good = run.state in SUCCESSFUL and error is None
         answer = Answer(
-            ask.token,
+            token,
             run.label,
             run.task_run_id,
             run.state,
             run.message,
-            None if good or run.error is None else _pickled_error(run),
+            None if error is None else _pickled_error(run),
             value if good else None,
         )
-        self._answers.setdefault(ask.worker, []).append(answer)
+        self._answers.setdefault(worker, []).append(answer)
 
     def parent_ended(self, parent: Run) -> None:
         """The run that asked is not executed any more: what it asked for is nobody's."""
@@ -120,6 +136,13 @@ class Nesting:
 
     def answer(self) -> None:
         """Send what has become known since the last call."""
+        if self._remaking:
+            remaking, self._remaking = self._remaking, []
+            for token, worker, run in remaking:
+                if run.kept or run.error is not None:
+                    self._ended(token, worker, run)
+                else:
+                    self._remaking.append((token, worker, run))
         if self._answers:
             answers, self._answers = self._answers, {}
             for worker, batch in answers.items():

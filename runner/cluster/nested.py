@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import pickle
 import threading
 import time
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
+from daskflow.errors import StoreError
 from daskflow.runner.arguments import Encoded, Literals, encode
-from daskflow.runner.cluster.executor.errors import load_error
+from daskflow.runner.cluster.executor.errors import KeyLost, load_error
 from daskflow.runner.cluster.protocol import BOUND_INPUT, BOUND_PICKLED, BOUND_STORED
 from daskflow.runner.context import TaskRunContext
 from daskflow.runner.core.states import FINAL, PENDING, SUCCESSFUL
@@ -110,6 +112,7 @@ class NestedRun:
             self.host.tell_seen(self)
 
 
+_logger = logging.getLogger(__name__)
 _WHOLE = Literals(shares=False)
 _changed = threading.Condition()
 _awaited: dict[str, NestedRun] = {}
@@ -228,15 +231,39 @@ class NestedHost:
             self._parcel.waited_s += time.monotonic() - started
 
     def value_of(self, run: Any, timeout: float | None) -> Any:
-        """The result of a run that has succeeded."""
-        assert run.state in SUCCESSFUL
-        assert run.value is not None
-        tag, value = run.value
-        if tag == BOUND_INPUT:
-            return self._parcel.channel.fetch(value, timeout)
-        if tag == BOUND_STORED:
-            return value.load()
-        return pickle.loads(value) if tag == BOUND_PICKLED else value
+        """The result of a run that has succeeded; made again first if its worker was lost."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while run.error is None:
+            assert run.state in SUCCESSFUL
+            tag, value = run.value
+            if tag not in (BOUND_INPUT, BOUND_STORED):
+                return pickle.loads(value) if tag == BOUND_PICKLED else value
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            try:
+                return value.load() if tag == BOUND_STORED else self._fetch(value, left)
+            except KeyLost as lost:
+                _logger.debug("a result of %s is gone: %s", run.label, lost)
+            except StoreError as gone:
+                _logger.debug("a result of %s is gone: %s", run.label, gone)
+            if not self._make_again(run, left):
+                raise TimeoutError(f"the result of {run.label} is not there after {timeout} s")
+        raise run.error
+
+    def _fetch(self, key: str, timeout: float | None) -> Any:
+        try:
+            return self._parcel.channel.fetch(key, timeout)
+        except TimeoutError:
+            raise
+        except Exception as error:  # CancelledError, KeyError: the version of Dask decides
+            raise KeyLost(key) from error
+
+    def _make_again(self, run: NestedRun, timeout: float | None) -> bool:
+        """Have the driver execute a run once more whose result was lost; False when not in time."""
+        with _changed:
+            run.state, run.value = PENDING, None
+            _awaited[run.token] = run
+        self._parcel.channel.ask("lost", (run.token, self._parcel.channel.worker))
+        return self.wait_for((run,), timeout)
 
     def watch(self, run: Any, callback: Callable[[], object]) -> None:
         """Call `callback` once `run` is final; at once if it is."""

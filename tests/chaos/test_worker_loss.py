@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from daskflow import flow, task
@@ -205,3 +206,28 @@ def test_the_record_of_a_killed_worker_names_the_worker(scripted, home: Path):
         assert all(event.resource.startswith("tcp://127.0.0.1:") for event in lost)
         waits = [t for t in store.transitions(run.flow_run_id, 0) if t.state == "AwaitingRetry"]
         assert any(lost[0].resource in (wait.message or "") for wait in waits)
+
+
+def test_a_task_gets_the_result_of_its_own_run_though_the_worker_that_holds_it_dies(tmp_path):
+    @task
+    def holds(pids):
+        with open(pids, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        return np.full(100_000, 7)
+
+    @task
+    def asks(pids):
+        future = holds.submit(pids)
+        future.wait()
+        holder = int(Path(pids).read_text().split()[-1])
+        assert holder != os.getpid()  # this one is busy with this very task
+        os.kill(holder, signal.SIGKILL)
+        eventually(lambda: not psutil.pid_exists(holder))
+        return int(future.result(timeout=60).sum())
+
+    @flow
+    def nests():
+        return asks.submit(str(tmp_path / "pids")).result(timeout=90)
+
+    assert nests() == 700_000
+    assert len((tmp_path / "pids").read_text().split()) == 2

@@ -59,7 +59,6 @@ class Journal:
     def __init__(self, *, tells_failures: bool = True) -> None:
         self._scopes: dict[str, Scope] = {}
         self._tells_failures = tells_failures
-        self._told: dict[tuple[str, str], int] = {}  # failures shown, by flow run and task
 
     def open(self, scope: Scope) -> None:
         """Events of the cluster are recorded for this flow run from now on."""
@@ -68,8 +67,6 @@ class Journal:
     def shut(self, scope: Scope) -> None:
         """The flow run has ended."""
         self._scopes.pop(scope.flow_run_id, None)
-        for key in [key for key in self._told if key[0] == scope.flow_run_id]:
-            del self._told[key]
 
     def scopes(self) -> list[Scope]:
         """Flow runs that have not ended."""
@@ -101,9 +98,10 @@ class Journal:
         )
         whole = line._replace(message=f"{head}\n{_traceback(run.error)}".rstrip())
         _record(scope).logs([whole], run.worker)
-        shown = self._told[scope.flow_run_id, name] = (
-            self._told.get((scope.flow_run_id, name), 0) + 1
-        )
+        # Counted in the record: the flow may end while its last failures are being told.
+        failures = _record(scope).failures
+        failures[name] += 1
+        shown = failures[name]
         if not logging.getLogger(TASK_LOGGER).isEnabledFor(logging.ERROR):
             return
         if shown <= _SHOWN:

@@ -6,6 +6,7 @@ Nothing here waits for the store, and nothing here raises for it.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -46,12 +47,15 @@ class FlowRecord:
     ----------
     hooks : TaskHookCalls or None
         Told of task runs too, once a task with hooks is used.
+    failures : Counter of str
+        Task runs that failed and were told, by task name.
     """
 
     def __init__(self, flow_run_id: str, writer: RecordWriter | None) -> None:
         self.flow_run_id = flow_run_id
         self.writer = writer
         self.hooks: TaskHookCalls | None = None
+        self.failures: Counter[str] = Counter()
         self.name = ""  # of the flow run
         self.home: object = None  # who executes its task runs: only there are its futures inputs
 

@@ -55,7 +55,7 @@ def main() -> int:
         shares = [start(*pair) for pair in zip(SHARES, files, strict=True)]
         try:
             for paths, share, file in zip(SHARES, shares, files, strict=True):
-                print(f"--- {' '.join(paths)}", flush=True)
+                print(f"\n--- {' '.join(paths)}", flush=True)
                 show(share, file)
         except KeyboardInterrupt:  # the terminal told the shares as well: let them clean up
             for share in shares:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from daskflow import allow_failure, flow, task
 from daskflow.config import get_settings
+from daskflow.runner import outcomes
 from daskflow.runner.progress import snapshot
 from daskflow.runner.store import open_store
 
@@ -60,6 +63,30 @@ def test_hundreds_of_failures_are_ten_lines_on_the_terminal_and_all_in_the_recor
     label, text = shown(caplog)[-1]
     assert label == "doubtful"
     assert text.startswith("more of its runs fail; daskflow runs logs ")
+
+
+def test_a_flow_that_ends_while_its_last_failure_is_told_shows_no_more_of_them(caplog, monkeypatch):
+    at_the_last, ended, told = threading.Event(), threading.Event(), []
+    traceback, shut = outcomes._traceback, outcomes.Journal.shut
+
+    def slow_traceback(error):
+        told.append(error)
+        if len(told) == 20:
+            at_the_last.set()
+            assert ended.wait(30)
+        return traceback(error)
+
+    monkeypatch.setattr(outcomes, "_traceback", slow_traceback)
+    monkeypatch.setattr(outcomes.Journal, "shut", lambda *args: (shut(*args), ended.set()))
+
+    @flow(task_runner="threads")
+    def many():
+        futures = doubtful.map([1] * 20)
+        assert at_the_last.wait(30)
+        return len(futures.failed)
+
+    assert many() == 20
+    assert len(shown(caplog)) == 11
 
 
 def test_what_a_failure_keeps_from_running_is_counted_apart():

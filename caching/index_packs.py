@@ -41,22 +41,30 @@ class Packs:
     def __init__(self, storage: Storage, damaged: Damaged) -> None:
         self._storage, self._damaged = storage, damaged
         self._packs: dict[str, _Pack] = {}
+        self._where: dict[str, tuple[str, ...]] = {}  # the packs that hold a key
         self._listed = False
         self._lock = threading.Lock()
 
     def find(self, keys: Iterable[str]) -> dict[str, list[Entry]]:
         """Return the entries of those keys that packs hold, oldest pack first, seals unchecked."""
         self.load()
-        wanted = list(keys)
+        wanted: dict[str, list[str]] = {}
+        for key in keys:
+            for path in self._where.get(key, ()):
+                wanted.setdefault(path, []).append(key)
         found: dict[str, list[Entry]] = {}
-        for path in sorted(self._packs):
-            pack = self._packs[path]
-            rows = [row for key in wanted if (row := pack.positions.get(key)) is not None]
-            if not rows:
-                continue
-            whole = len(rows) == len(pack.positions)
-            for entry in rows_of(pack.table if whole else pack.table.take(rows), path):
-                found.setdefault(entry.key, []).append(entry)
+        for path in sorted(wanted):
+            table, positions, held = (
+                self._packs[path].table,
+                self._packs[path].positions,
+                wanted[path],
+            )
+            if 2 * len(held) < len(positions):
+                table, held = table.take([positions[key] for key in held]), []
+            asked = frozenset(held)  # of a pack of which most is wanted all rows are made
+            for entry in rows_of(table, path):
+                if not asked or entry.key in asked:
+                    found.setdefault(entry.key, []).append(entry)
         return found
 
     def entries(self) -> Iterator[Entry]:
@@ -85,6 +93,8 @@ class Packs:
             return
         positions = {key: row for row, key in enumerate(table.column("key").to_pylist())}
         self._packs[path] = _Pack(path, table, positions)
+        for key in positions:
+            self._where[key] = (*self._where.get(key, ()), path)
 
     def publish(self, entries: Sequence[Entry], now: float) -> str:
         """Write a new pack; return its path."""
@@ -106,10 +116,17 @@ class Packs:
             if kept:
                 # the same time in the name keeps its rank among packs
                 self._rewrite(path, pack.table.take(kept))
-            del self._packs[path]
+            self._drop(path)
             self._storage.delete([path])
             removed += len(dropped)
         return removed
+
+    def _drop(self, path: str) -> None:
+        for key in self._packs.pop(path).positions:
+            if others := tuple(each for each in self._where[key] if each != path):
+                self._where[key] = others
+            else:
+                del self._where[key]
 
     def _rewrite(self, path: str, table: pa.Table) -> None:
         stamp = int(path.removeprefix(f"{PACKS}/").partition("-")[0]) / 1000
@@ -117,7 +134,7 @@ class Packs:
 
     def holds(self, key: str) -> bool:
         """Say whether a pack that has been read holds a key; nothing is read for it."""
-        return any(key in pack.positions for pack in self._packs.values())
+        return key in self._where
 
     def forget(self) -> None:
         """List packs again at the next look-up; those that are known are not read again."""

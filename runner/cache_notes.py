@@ -137,7 +137,11 @@ def note_of(
         Told why the run is not cached.
     """
     try:
+        if plan.key_fn is not None and any(map(literal_of, (*args, *kwargs.values()))):
+            return RunCache(plan, None)  # the worker has the values
         if not has_inputs:
+            args = tuple(_by_digest(value) for value in args)
+            kwargs = {name: _by_digest(value) for name, value in kwargs.items()}
             key = key_of(plan, signature, args, kwargs)
             return RunCache(plan, None, key, None if key is not None else "not asked for")
         if plan.key_fn is not None:
@@ -149,6 +153,12 @@ def note_of(
             why = f"its cache key cannot be made: {why}"
         warn(why)
         return RunCache(plan, None, None, why)
+
+
+def _by_digest(value: Any) -> Any:
+    """A large argument that is sent once is hashed once, too."""
+    literal = literal_of(value)
+    return value if literal is None else DigestRef(literal.digest())
 
 
 def _inputs(

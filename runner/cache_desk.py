@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DaskflowError
+from daskflow.runner.cache_status import hit_status
 from daskflow.runner.context import FLOW_LOGGER
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run
@@ -112,7 +113,7 @@ class CacheDesk:
         ref = StoredRef(address, entry if small else entry.without_payload())
         cache = _cache(run)
         cache.hit, cache.digest = True, entry.content_digest
-        cache.status = f"hit {entry.key} {entry.duration_s or 0.0:.6f}"
+        cache.status = hit_status(entry.key, entry.duration_s)
         self._driver.found(run, StoredValue(ref), entry.size_bytes, now)
 
     # -- single flight -------------------------------------------------------------------------
@@ -145,7 +146,7 @@ class CacheDesk:
             for run in followers:
                 cache = _cache(run)
                 cache.hit, cache.digest = True, made.digest
-                cache.status = f"hit {place[1]} {leader.run_s or 0.0:.6f}"
+                cache.status = hit_status(place[1], leader.run_s)
                 self._driver.found(run, leader.value, leader.result_bytes, now)
             return
         # the first of them takes its place; nothing new can be in the store but by another flow

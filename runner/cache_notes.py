@@ -16,6 +16,7 @@ from daskflow.caching.keys import CacheKey, bind_inputs
 from daskflow.caching.plans import CachePlan, DigestRef, key_from, key_of
 from daskflow.errors import DaskflowError
 from daskflow.runner.arguments import Literal, encode_live, literal_of
+from daskflow.runner.cache_status import hit_status, miss_status
 from daskflow.runner.cluster.executor.cached import KeyAsk
 from daskflow.runner.cluster.executor.structure import MAX_DEPTH, replace_inside
 from daskflow.runner.cluster.executor.values import Slot
@@ -77,12 +78,10 @@ class RunCache(CacheNote):
     def told(self, commit: Commit) -> None:
         """A worker has told what the cache made of the run."""
         self.hit, self.digest = commit.hit, commit.digest
-        if commit.key is None:
-            self.status = commit.why
-        elif commit.hit:
-            self.status = f"hit {commit.key} {commit.saved_s or 0.0:.6f}"
+        if commit.hit and commit.key is not None:
+            self.status = hit_status(commit.key, commit.saved_s)
         else:
-            self.status = f"miss {commit.key}" + (f" {commit.why}" if commit.why else "")
+            self.status = miss_status(commit.key, commit.why)
 
 
 def _digest(name: str, given: str | Run | _Inside) -> str | None:

@@ -23,6 +23,7 @@ __all__ = ["COMMANDS", "cli", "main"]
 COMMANDS = {
     "run": ("daskflow.runner.cli.run:run", "Run a flow from a file and show how it goes."),
     "runs": ("daskflow.runner.cli.runs:runs", "Look at recorded flow runs."),
+    "cache": ("daskflow.runner.cli.cache:cache", "Look at stored results, and clean up."),
     "bench": ("daskflow.runner.cli.bench:bench", "Measure what a cluster spends per task run."),
     "doctor": ("daskflow.runner.cli.doctor:doctor", "Check that flows can run here."),
     "config": ("daskflow.runner.cli.settings:config", "Show each setting and where it comes from."),

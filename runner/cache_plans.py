@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
     from daskflow.runner.flows import Flow
     from daskflow.runner.tasks import Task
 
-__all__ = ["CACHE_OPTIONS", "CacheOptions", "FlowCaching", "check_cache_options", "refreshing"]
+__all__ = [
+    "CACHE_OPTIONS",
+    "CacheOptions",
+    "FlowCaching",
+    "check_cache_options",
+    "check_storage",
+    "refreshing",
+    "uncached",
+]
 
 CACHE_OPTIONS: dict[str, Any] = {
     "cache_policy": None,
@@ -38,6 +47,7 @@ CACHE_OPTIONS: dict[str, Any] = {
 }
 
 _logger = logging.getLogger(FLOW_LOGGER)
+_off: ContextVar[bool] = ContextVar("daskflow_uncached", default=False)
 _refreshing: ContextVar[frozenset[str]] = ContextVar("daskflow_refreshing", default=frozenset())
 
 
@@ -130,6 +140,16 @@ def refreshing(tasks: Iterable[str]) -> Iterator[None]:
         _refreshing.reset(token)
 
 
+@contextmanager
+def uncached() -> Iterator[None]:
+    """Flow runs that start inside neither look results up nor store them."""
+    token = _off.set(True)
+    try:
+        yield
+    finally:
+        _off.reset(token)
+
+
 class FlowCaching:
     """Makes the plans of one flow run.
 
@@ -164,10 +184,16 @@ class FlowCaching:
             persist = self._persist
             if persist is None and results.persist_by_default:
                 persist = True
-        if not results.enabled or not (options.asks or persist):
+        if _off.get() or not results.enabled or not (options.asks or persist):
             return None
-        from daskflow.caching.plans import CachePlan, StoreAddress  # only flows that cache pay
+        # only flows that cache pay for it
+        from daskflow.caching.plans import SECRET_VARIABLE, CachePlan, StoreAddress
 
+        if results.secret is not None and not os.environ.get(SECRET_VARIABLE):
+            raise UsageError(
+                "results.secret is set, but workers read it from the environment only; set "
+                f"{SECRET_VARIABLE} here and on every worker instead"
+            )
         policy = options.policy
         if policy is None:
             policy = NO_CACHE if options.key_fn is not None else DEFAULT

@@ -13,7 +13,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -64,6 +64,8 @@ def launch(
     task_runner: str | None,
     name: str | None,
     as_json: bool,
+    refresh: Sequence[str] = (),
+    no_cache: bool = False,
 ) -> ExitCode:
     """Run the flow of `target` and return the exit code of how it ended.
 
@@ -89,6 +91,12 @@ def launch(
             click.echo(describe_exception(raised), err=True)
             return ExitCode.FAILED
         flow = find_flow(module, target, Flow)
+        # loaded by now, with the flow
+        from daskflow.runner.cache_plans import refreshing, uncached
+
+        around.enter_context(refreshing(refresh))
+        if no_cache:
+            around.enter_context(uncached())
         state, error, ending = _run(flow, parameters, task_runner, name)
     _tell(ending, error)
     if as_json:

@@ -29,6 +29,13 @@ __all__ = ["run"]
 )
 @click.option("--name", help="The name of the flow run.")
 @click.option(
+    "--refresh",
+    multiple=True,
+    metavar="TASK",
+    help="Look up no results of this task, and replace them; '*' for all tasks.",
+)
+@click.option("--no-cache", is_flag=True, help="Neither look results up nor store them.")
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -42,6 +49,8 @@ def run(
     params_json: str | None,
     task_runner: str | None,
     name: str | None,
+    refresh: tuple[str, ...],
+    no_cache: bool,
     as_json: bool,
 ) -> None:
     """Run a flow from a file and show how it goes.
@@ -56,6 +65,8 @@ def run(
             parameters,
             task_runner=task_runner,
             name=name,
+            refresh=refresh,
+            no_cache=no_cache,
             as_json=as_json,
         )
     )

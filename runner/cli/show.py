@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from daskflow.runner.cache_status import read_status
 from daskflow.runner.cli.output import print_table, styled
 from daskflow.runner.cli.summary import (
     ErrorGroup,
@@ -37,12 +38,14 @@ class RunPage(NamedTuple):
     errors: list[ErrorGroup]
     losses: list[EventRow]
     subflows: list[FlowRunRow]
+    saved_s: float = 0.0  # what cached task runs took when they were executed
 
     def as_dict(self) -> dict[str, Any]:
         """Return the page for ``--json``."""
         return {
             "flow_run": flow_run_as_dict(self.run, self.now),
             "counts": self.counts,
+            "saved_s": self.saved_s,
             "retries": sum(stage.retries for stage in self.stages),
             "stages": [stage._asdict() for stage in self.stages],
             "errors": [group._asdict() for group in self.errors],
@@ -63,6 +66,7 @@ def read_page(store: RunStore, ref: str) -> RunPage:
         errors=group_errors(task_runs, run_names(tasks, task_runs)),
         losses=lost_workers(store.events(run.flow_run_id)),
         subflows=store.children(run.flow_run_id),
+        saved_s=sum(found.saved_s for row in task_runs if (found := read_status(row.cache))),
     )
 
 
@@ -106,6 +110,8 @@ def _facts(page: RunPage, head: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         asked = "" if run.parent_task_run is None else f"-{run.parent_task_run}"  # a task run's id
         yield "called by", f"{run.parent_flow_run_id}{asked}"
     yield "task runs", count_line(page.counts, lost_workers=len(page.losses))
+    if cached := page.counts.get("Cached"):
+        yield "cached", f"{cached:,} task runs, which saved {duration(page.saved_s)}"
 
 
 def _print_stages(stages: list[StageSummary]) -> None:

@@ -34,29 +34,6 @@ from daskflow.runner.store import open_store as open_record
 IN_PROCESSES = pytest.mark.parametrize("where", ["processes"], indirect=True)
 
 
-@pytest.fixture
-def told(tmp_path):
-    """Tell what was executed: tasks append to a file, the test reads it."""
-    return Told(tmp_path / "told")
-
-
-class Told:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, what: object) -> None:
-        with self.path.open("a") as file:
-            file.write(f"{what}\n")
-
-    def __daskflow_hash__(self) -> str:
-        return "told"
-
-    def take(self) -> list[str]:
-        lines = self.path.read_text().split() if self.path.exists() else []
-        self.path.unlink(missing_ok=True)
-        return sorted(lines)
-
-
 def rows(name="@last"):
     with open_record(get_settings().store.url) as store:
         run = store.find_flow_run(name)
@@ -343,60 +320,6 @@ def test_large_constants_and_results_go_by_reference(where, told):
     assert told.take() == []
     assert runs(1.0)[0] == [100_000, 100_000]
     assert told.take() == ["length", "length", "scaled", "scaled"]
-
-
-@pytest.mark.parametrize("harm", ["deleted", "truncated", "flipped"])
-def test_a_damaged_result_is_made_again(where, told, harm):
-    @task(persist_result=True)
-    def makes(x):
-        told("makes")
-        return np.full(50_000, x)
-
-    @task
-    def sums(array):
-        return int(array.sum())
-
-    @flow(task_runner=where)
-    def runs():
-        made = makes.submit(3)
-        return sums.submit(made).result(), int(made.result()[0])
-
-    assert runs() == (150_000, 3)
-    told.take()
-    root = Path(get_settings().results.storage)
-    (blob,) = (path for path in root.glob("blobs/*/*") if path.is_file())
-    data = bytearray(blob.read_bytes())
-    data[len(data) // 2] ^= 1
-    os.chmod(blob, 0o600)
-    if harm == "deleted":
-        blob.unlink()
-    elif harm == "truncated":
-        blob.write_bytes(data[: len(data) // 2])
-    else:
-        blob.write_bytes(data)
-    assert runs() == (150_000, 3)
-    assert told.take() == ["makes"]
-    assert runs() == (150_000, 3)
-    assert told.take() == []
-
-
-@IN_PROCESSES
-def test_a_store_that_cannot_be_written_fails_only_who_insists(where, told, tmp_path, caplog):
-    blocked = tmp_path / "blocked"
-    blocked.write_text("a file where the folder should be")
-
-    @task(result_storage=str(blocked))
-    def body():
-        return 1
-
-    @flow(task_runner=where)
-    def runs(options):
-        return body.with_options(**options).submit().result()
-
-    assert runs({"cache_policy": DEFAULT}) == 1
-    with pytest.raises(Exception, match="blocked"):
-        runs({"persist_result": True})
-    assert rows()[1][0].state == "Failed"
 
 
 def test_a_rerun_in_a_new_process_loads_no_dask(tmp_path, home):

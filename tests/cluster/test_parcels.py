@@ -234,10 +234,14 @@ def test_large_results_stay_on_the_workers_and_leave_with_their_future(cluster):
 def test_parcels_that_somebody_cancels_on_the_cluster_are_sent_again(cluster, parcels, tmp_path):
     gate = tmp_path / "gate"
 
+    @task  # of its own: nothing is known of how long it takes, so its runs go as probes
+    def cancelled(path):
+        waits_for(path)
+        return path
+
     @flow(task_runner=cluster)
     def disturbed():
-        # a name of its own: keys of earlier tests may still be about
-        futures = until.with_options(name="cancelled").map([str(gate)] * 2)
+        futures = cancelled.map([str(gate)] * 2)
         keys = []
 
         def both_are_there():

@@ -17,7 +17,7 @@ from daskflow.errors import DaskflowError
 from daskflow.runner.context import FLOW_LOGGER
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run
-from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from daskflow.runner.stored import StoredValue
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class CacheDesk:
         now = time.time()
         batches: dict[tuple[StoreAddress, str], _Batch] = {}
         for run in runs:
+            if run.state in FINAL:  # cancelled before it came here
+                continue
             cache = _cache(run)
             key = _key_of(cache)
             if key is None:
@@ -130,7 +132,8 @@ class CacheDesk:
             place = self._led.pop(run, None)
             if place is None:
                 continue
-            del self._leaders[place]
+            if self._leaders.get(place) is run:  # another may lead since, asked for in this turn
+                del self._leaders[place]
             followers = self._followers.pop(run, None)
             if followers:
                 self._follow(run, followers, place, now)

@@ -113,7 +113,7 @@ class CacheDesk:
         small = entry.payload is not None and len(entry.payload) <= 4096
         ref = StoredRef(address, entry if small else entry.without_payload())
         cache = _cache(run)
-        cache.hit, cache.digest = True, entry.content_digest
+        cache.hit, cache.digest, cache.made_as = True, entry.content_digest, entry.key
         cache.status = f"hit {entry.key} {entry.duration_s or 0.0:.6f}"
         self._driver.found(run, StoredValue(ref), entry.size_bytes, now)
 
@@ -144,6 +144,8 @@ class CacheDesk:
         made = _cache(leader)
         plain = type(leader.value) is tuple
         shared = leader.state in SUCCESSFUL and leader.error is None and leader.kept
+        # what it was called with may have changed after it was looked up
+        shared = shared and made.made_as == place[1]
         if shared and made.digest is not None and (plain or isinstance(leader.value, StoredValue)):
             for run in followers:
                 cache = _cache(run)

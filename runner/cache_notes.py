@@ -40,9 +40,11 @@ class RunCache(CacheNote):
     ----------
     digest : str or None
         Of the content of its result, once it is known.
+    made_as : str or None
+        The key that its worker has made, or had from here.
     """
 
-    __slots__ = ("_inputs", "_key", "digest", "plan", "why")
+    __slots__ = ("_inputs", "_key", "digest", "made_as", "plan", "why")
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class RunCache(CacheNote):
         self._inputs = inputs  # None: only a worker can tell
         self._key = key
         self.digest: str | None = None
+        self.made_as: str | None = None
         self.why = why
         self.status = why
         self.wanted = why is None and not plan.refresh and (key is not None or inputs is not None)
@@ -76,7 +79,8 @@ class RunCache(CacheNote):
 
     def told(self, commit: Commit) -> None:
         """A worker has told what the cache made of the run."""
-        self.hit, self.digest = commit.hit, commit.digest
+        self.hit, self.digest, self.made_as = commit.hit, commit.digest, commit.key
+        self._inputs = None  # a run that has ended keeps no others
         if commit.key is None:
             self.status = commit.why
         elif commit.hit:

@@ -6,7 +6,15 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from daskflow.runner.core.graph import Run
-from daskflow.runner.core.states import CACHED, CANCELLED, COMPLETED, CRASHED, FINAL, NOT_READY, SUCCESSFUL
+from daskflow.runner.core.states import (
+    CACHED,
+    CANCELLED,
+    COMPLETED,
+    CRASHED,
+    FINAL,
+    NOT_READY,
+    SUCCESSFUL,
+)
 
 if TYPE_CHECKING:
     from tests.unit.simulated_cluster import CheckedCluster

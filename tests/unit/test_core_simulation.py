@@ -128,7 +128,7 @@ def test_what_is_found_is_not_executed():
         plain = [run for run in cluster.runs if run.value == ("found", run.number)]
         assert {run.state for run in plain} <= {CACHED}
         assert not any(cluster.executions[run] for run in plain)
-        assert all(cluster.lookups[run] == 1 for run in cluster.runs)
+        assert all(cluster.lookups[run] <= 1 for run in cluster.runs)
         found += len(plain)
     assert found > 50
 

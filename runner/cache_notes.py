@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from daskflow.caching.hash_writer import ATOMS
 from daskflow.caching.hashing import content_digest
 from daskflow.caching.keys import CacheKey, bind_inputs
 from daskflow.caching.plans import CachePlan, DigestRef, key_from, key_of
@@ -144,8 +145,9 @@ def note_of(
         if plan.key_fn is not None and any(map(literal_of, (*args, *kwargs.values()))):
             return RunCache(plan, None)  # the worker has the values
         if not has_inputs:
-            args = tuple(_by_digest(value) for value in args)
-            kwargs = {name: _by_digest(value) for name, value in kwargs.items()}
+            if not (all(type(a) in ATOMS for a in args) and not kwargs):
+                args = tuple([_by_digest(value) for value in args])
+                kwargs = {name: _by_digest(value) for name, value in kwargs.items()}
             key = key_of(plan, signature, args, kwargs)
             return RunCache(plan, None, key, None if key is not None else "not asked for")
         if plan.key_fn is not None:

@@ -1,4 +1,4 @@
-"""Cached results and arguments are what they were when keys were made: sharing changes no content."""
+"""Cached results and arguments are what they were when their keys were made, shared or not."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ __all__ = [
 
 FORMAT = 1
 _US = 1_000_000
+_read_parts = json.JSONDecoder().raw_decode
 
 _SCHEMA = pa.schema(
     [
@@ -235,6 +236,6 @@ def entry_of(row: tuple[Any, ...], pack: str | None) -> Entry:
     duration, parts, schema, seal = rest
     return Entry(
         *(key, task, codec, content, blob, size, payload, created / _US),
-        *(None if expires is None else expires / _US, duration, json.loads(parts), schema),
+        *(None if expires is None else expires / _US, duration, _read_parts(parts)[0], schema),
         *(seal, pack),
     )

@@ -303,11 +303,11 @@ def test_a_value_that_cannot_be_loaded_now_is_made_again(where, told, monkeypatc
     assert runs() == [1]
     load, failures = StoredRef.load, []
 
-    def away(self):
+    def away(self, **options):
         if not failures:
             failures.append(1)
             raise StoreError("the storage is away")
-        return load(self)
+        return load(self, **options)
 
     monkeypatch.setattr(StoredRef, "load", away)
     assert runs() == [1]

@@ -17,10 +17,20 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["FORMAT", "Entry", "Sealer", "read_table", "rows_of", "write_rows"]
+__all__ = [
+    "FORMAT",
+    "Entry",
+    "Sealer",
+    "entry_of",
+    "plain_rows",
+    "read_table",
+    "rows_of",
+    "write_rows",
+]
 
 FORMAT = 1
 _US = 1_000_000
+_read_parts = json.JSONDecoder().raw_decode
 
 _SCHEMA = pa.schema(
     [
@@ -198,12 +208,21 @@ def read_table(data: bytes) -> pa.Table:
 
 def rows_of(table: pa.Table, pack: str | None = None) -> list[Entry]:
     """Return the entries in a table that `read_table` gave."""
+    return [entry_of(row, pack) for row in plain_rows(table)]
+
+
+def plain_rows(table: pa.Table) -> list[tuple[Any, ...]]:
+    """Return the rows of such a table as tuples, for `entry_of` to make entries of when asked."""
     columns = [
         # times as numbers: a datetime for each would cost more than the rest of the row
-        (column.cast(pa.int64()) if field.name in _TIMES else column).to_pylist()
+        _micros_of(column) if field.name in _TIMES else column.to_pylist()
         for field, column in zip(table.schema, table.columns, strict=True)
     ]
-    return [_entry(row, pack) for row in zip(*columns, strict=True)]
+    return list(zip(*columns, strict=True))
+
+
+def _micros_of(column: pa.ChunkedArray) -> list[int | None]:
+    return [time for chunk in column.chunks for time in chunk.view(pa.int64()).to_pylist()]
 
 
 _TIMES = ("created", "expires")
@@ -211,11 +230,12 @@ _TIMES = ("created", "expires")
 _STORED = _SCHEMA.set(7, pa.field("payload", pa.binary()))
 
 
-def _entry(row: tuple[Any, ...], pack: str | None) -> Entry:
+def entry_of(row: tuple[Any, ...], pack: str | None) -> Entry:
+    """Return the entry of a row that `plain_rows` gave; the seal is for the caller to check."""
     _, key, task, codec, content, blob, size, payload, created, expires, *rest = row
     duration, parts, schema, seal = rest
     return Entry(
         *(key, task, codec, content, blob, size, payload, created / _US),
-        *(None if expires is None else expires / _US, duration, json.loads(parts), schema),
+        *(None if expires is None else expires / _US, duration, _read_parts(parts)[0], schema),
         *(seal, pack),
     )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from daskflow.caching.index import Entry, read_table, rows_of, write_rows
+from daskflow.caching.index import Entry, entry_of, plain_rows, read_table, rows_of, write_rows
 from daskflow.caching.store_layout import PACKS, pack_path
 from daskflow.results.storage import Storage
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from daskflow.results.local_files import FileInfo
 
 __all__ = ["Packs"]
+
+_RECENT = 4  # packs of which the rows are kept ready: a map asks for neighbours
 
 Damaged = Callable[[str, str], None]
 
@@ -41,6 +44,7 @@ class Packs:
     def __init__(self, storage: Storage, damaged: Damaged) -> None:
         self._storage, self._damaged = storage, damaged
         self._packs: dict[str, _Pack] = {}
+        self._recent: OrderedDict[str, list[tuple[Any, ...]]] = OrderedDict()
         self._where: dict[str, tuple[str, ...]] = {}  # the packs that hold a key
         self._listed = False
         self._lock = threading.Lock()
@@ -54,18 +58,22 @@ class Packs:
                 wanted.setdefault(path, []).append(key)
         found: dict[str, list[Entry]] = {}
         for path in sorted(wanted):
-            table, positions, held = (
-                self._packs[path].table,
-                self._packs[path].positions,
-                wanted[path],
-            )
-            if 2 * len(held) < len(positions):
-                table, held = table.take([positions[key] for key in held]), []
-            asked = frozenset(held)  # of a pack of which most is wanted all rows are made
-            for entry in rows_of(table, path):
-                if not asked or entry.key in asked:
-                    found.setdefault(entry.key, []).append(entry)
+            for key, row in zip(wanted[path], self._rows(path, wanted[path]), strict=True):
+                found.setdefault(key, []).append(entry_of(row, path))
         return found
+
+    def _rows(self, path: str, keys: Sequence[str]) -> list[tuple[Any, ...]]:
+        """The rows of `keys` in a pack; those of a pack that much is asked of are kept a while."""
+        pack = self._packs[path]
+        places = [pack.positions[key] for key in keys]
+        rows = self._recent.get(path)
+        if rows is None:
+            if 4 * len(keys) < len(pack.positions):
+                return plain_rows(pack.table.take(places))
+            rows = self._recent[path] = plain_rows(pack.table)
+            while len(self._recent) > _RECENT:
+                self._recent.popitem(last=False)
+        return [rows[place] for place in places]
 
     def entries(self) -> Iterator[Entry]:
         """Yield every row of every pack, seals unchecked."""
@@ -122,6 +130,7 @@ class Packs:
         return removed
 
     def _drop(self, path: str) -> None:
+        self._recent.pop(path, None)
         for key in self._packs.pop(path).positions:
             if others := tuple(each for each in self._where[key] if each != path):
                 self._where[key] = others

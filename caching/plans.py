@@ -131,8 +131,8 @@ class StoredRef(NamedTuple):
     store: StoreAddress
     entry: Entry
 
-    def load(self) -> Any:
-        """Return the value, fresh.
+    def load(self, *, checked: bool = False) -> Any:
+        """Return the value, fresh; `checked`: this process has looked the entry up.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class StoredRef(NamedTuple):
         StoreError
             When the storage cannot answer.
         """
-        return open_store(self.store).load(self.entry)
+        return open_store(self.store).load(self.entry, checked=checked)
 
 
 _stores: OrderedDict[tuple[str, StoreAddress], ResultStore] = OrderedDict()

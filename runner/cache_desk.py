@@ -18,7 +18,7 @@ from daskflow.runner.cache_status import hit_status
 from daskflow.runner.context import FLOW_LOGGER
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run
-from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from daskflow.runner.stored import StoredValue
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ class CacheDesk:
         now = time.time()
         batches: dict[tuple[StoreAddress, str], _Batch] = {}
         for run in runs:
+            if run.state in FINAL:  # cancelled before it came here
+                continue
             cache = _cache(run)
             key = _key_of(cache)
             if key is None:
@@ -112,7 +114,7 @@ class CacheDesk:
         small = entry.payload is not None and len(entry.payload) <= 4096
         ref = StoredRef(address, entry if small else entry.without_payload())
         cache = _cache(run)
-        cache.hit, cache.digest = True, entry.content_digest
+        cache.hit, cache.digest, cache.made_as = True, entry.content_digest, entry.key
         cache.status = hit_status(entry.key, entry.duration_s)
         self._driver.found(run, StoredValue(ref), entry.size_bytes, now)
 
@@ -131,7 +133,8 @@ class CacheDesk:
             place = self._led.pop(run, None)
             if place is None:
                 continue
-            del self._leaders[place]
+            if self._leaders.get(place) is run:  # another may lead since, asked for in this turn
+                del self._leaders[place]
             followers = self._followers.pop(run, None)
             if followers:
                 self._follow(run, followers, place, now)
@@ -142,6 +145,8 @@ class CacheDesk:
         made = _cache(leader)
         plain = type(leader.value) is tuple
         shared = leader.state in SUCCESSFUL and leader.error is None and leader.kept
+        # what it was called with may have changed after it was looked up
+        shared = shared and made.made_as == place[1]
         if shared and made.digest is not None and (plain or isinstance(leader.value, StoredValue)):
             for run in followers:
                 cache = _cache(run)

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from daskflow.caching.hash_writer import ATOMS
 from daskflow.caching.hashing import content_digest
 from daskflow.caching.keys import CacheKey, bind_inputs
 from daskflow.caching.plans import CachePlan, DigestRef, key_from, key_of
@@ -41,9 +42,11 @@ class RunCache(CacheNote):
     ----------
     digest : str or None
         Of the content of its result, once it is known.
+    made_as : str or None
+        The key that its worker has made, or had from here.
     """
 
-    __slots__ = ("_inputs", "_key", "digest", "plan", "why")
+    __slots__ = ("_inputs", "_key", "digest", "made_as", "plan", "why")
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class RunCache(CacheNote):
         self._inputs = inputs  # None: only a worker can tell
         self._key = key
         self.digest: str | None = None
+        self.made_as: str | None = None
         self.why = why
         self.status = why
         self.wanted = why is None and not plan.refresh and (key is not None or inputs is not None)
@@ -77,7 +81,8 @@ class RunCache(CacheNote):
 
     def told(self, commit: Commit) -> None:
         """A worker has told what the cache made of the run."""
-        self.hit, self.digest = commit.hit, commit.digest
+        self.hit, self.digest, self.made_as = commit.hit, commit.digest, commit.key
+        self._inputs = None  # a run that has ended keeps no others
         if commit.hit and commit.key is not None:
             self.status = hit_status(commit.key, commit.saved_s)
         else:
@@ -139,8 +144,9 @@ def note_of(
         if plan.key_fn is not None and any(map(literal_of, (*args, *kwargs.values()))):
             return RunCache(plan, None)  # the worker has the values
         if not has_inputs:
-            args = tuple(_by_digest(value) for value in args)
-            kwargs = {name: _by_digest(value) for name, value in kwargs.items()}
+            if not (all(type(a) in ATOMS for a in args) and not kwargs):
+                args = tuple([_by_digest(value) for value in args])
+                kwargs = {name: _by_digest(value) for name, value in kwargs.items()}
             key = key_of(plan, signature, args, kwargs)
             return RunCache(plan, None, key, None if key is not None else "not asked for")
         if plan.key_fn is not None:

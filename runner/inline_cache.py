@@ -7,9 +7,9 @@ from typing import Any
 
 from daskflow.caching.plans import StoredRef
 from daskflow.errors import DaskflowError, StoreError
-from daskflow.runner.cache_notes import RunCache, digest_of_run
+from daskflow.runner.cache_notes import RunCache
 from daskflow.runner.cluster.executor.cached import Bound, Looked, commit, finish, look
-from daskflow.runner.cluster.protocol import BOUND_LIVE, BOUND_LOCAL, Commit
+from daskflow.runner.cluster.protocol import BOUND_LIVE, Commit
 from daskflow.runner.core.graph import Run
 
 __all__ = ["Found", "look_inline", "store_inline"]
@@ -31,12 +31,16 @@ def look_inline(run: Run, function: Callable[..., Any], values: Sequence[Any]) -
     deps = run.deps[: run.taken]
     bound = Bound(
         run.payload,
-        [(BOUND_LOCAL, dep.number) for dep in deps],
+        [(BOUND_LIVE, value) for value in values],
         (),
-        {dep.number: (BOUND_LIVE, value) for dep, value in zip(deps, values, strict=True)},
-        {dep.number: known for dep in deps if (known := digest_of_run(dep)) is not None},
+        {},
+        {},
     )
-    looked = look(cache.plan, cache.ask(redo=False), function, bound)
+    ask = cache.ask(redo=False)
+    if deps and ask.key is not None:
+        # inputs are the very objects that earlier runs returned, and may have been changed since
+        ask = ask._replace(key=None)
+    looked = look(cache.plan, ask, function, bound)
     entry = looked.entry
     if entry is None:
         return looked

@@ -35,6 +35,7 @@ class StoredValue(Remote):
             When it is gone, damaged, or its storage cannot be reached.
         """
         try:
-            return self.ref.load()
+            # looked up here, or told of by a worker, which is believed in all else, too
+            return self.ref.load(checked=True)
         except (ResultGone, StoreError) as error:
             raise KeyLost(self.ref.entry.key) from error

@@ -233,7 +233,7 @@ class TaskRuns:
         from daskflow.runner.cache_notes import note_of  # only tasks that are cached pay for it
 
         warn = functools.partial(self._caching.warn, task.name)
-        has_inputs = any(dep.number >= 0 for dep in run.deps[: run.taken])
+        has_inputs = bool(run.deps) and any(dep.number >= 0 for dep in run.deps[: run.taken])
         run.cache = note_of(plan, task.signature, args, kwargs, has_inputs, warn)
         if isinstance(self._shell, InlineShell):
             run.cache.wanted = False

@@ -117,7 +117,7 @@ class Driver:
 
     def found(self, run: Run, value: Any, size: int | None, at: float) -> None:
         """The result of a run that was looked up is there already."""
-        if run.state in FINAL or run.parcel is not None:
+        if not self._answers(run):
             self.late += 1
         elif run.stage.scope.cancelled:
             self._endings.cancel(run, at)
@@ -127,7 +127,7 @@ class Driver:
 
     def missed(self, run: Run, at: float) -> None:
         """A run that was looked up has to be executed."""
-        if run.state in FINAL or run.parcel is not None:
+        if not self._answers(run):
             self.late += 1
         elif run.stage.scope.cancelled:
             self._endings.cancel(run, at)
@@ -135,6 +135,22 @@ class Driver:
             self._refuse(run, at)
         else:
             self._inputs.ready(run)
+
+    def _answers(self, run: Run) -> bool:
+        """Whether an answer about `run` is waited for; there is one to each look-up."""
+        looking = self._inputs.looking
+        if run not in looking:
+            return False
+        del looking[run]
+        return run.state not in FINAL
+
+    def _take_looking(self, scope: Scope | None = None) -> list[Run]:
+        """Wait for no more answers, about runs of `scope` only."""
+        looking = self._inputs.looking
+        taken = [run for run in looking if scope is None or run.stage.scope is scope]
+        for run in taken:
+            del looking[run]
+        return taken
 
     # -- what workers tell ---------------------------------------------------------------------
 
@@ -262,13 +278,15 @@ class Driver:
         """
         scope.cancelled, scope.cancelled_at = True, now
         queued = self._lanes.take_out(lambda run: run.stage.scope is scope and not run.redo)
-        for run in [*queued, *self._attempts.take_delayed(scope)]:
+        looking = self._take_looking(scope)
+        for run in [*looking, *queued, *self._attempts.take_delayed(scope)]:
             self._endings.cancel(run, now)
 
     def cancel_run(self, run: Run, now: float) -> None:
         """Nobody wants this run any more: it ends unless it is being executed."""
         if run.parcel is None and run.state not in FINAL:
             self._lanes.take_out(lambda queued: queued is run)
+            self._inputs.looking.pop(run, None)
             run.looked_at = True
             self._endings.cancel(run, now, "cancelled with the task run that asked for it")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from daskflow.runner.core.graph import Remote, Run
 from daskflow.runner.core.lanes import Lanes
-from daskflow.runner.core.states import FINAL, SUCCESSFUL
+from daskflow.runner.core.states import FINAL, PENDING, SUCCESSFUL
 
 __all__ = ["Inputs"]
 
@@ -34,6 +34,7 @@ class Inputs:
         self._lanes = lanes
         self._spoiled = spoiled
         self.lookups: list[Run] = []  # to be looked up in the cache before they are queued
+        self.looking: dict[Run, None] = {}  # the same, until they are answered
         self._lossy = False  # some value was lost, so inputs that were there may not be any more
         self._sweep = False  # one was lost that queued runs may take
         self._unwanted: list[Run] = []  # noted since the last sweep
@@ -60,9 +61,12 @@ class Inputs:
 
     def queue(self, run: Run, *, first: bool = False) -> None:
         """Queue a run whose inputs are all there, or have it looked up before."""
-        if (note := run.cache) is not None and note.wanted and not run.redo:
+        note = run.cache
+        # one that rode in a parcel with its input and failed there is executed again, like others
+        if note is not None and note.wanted and not run.redo and run.state == PENDING:
             note.wanted = False
             self.lookups.append(run)
+            self.looking[run] = None
         elif first:
             self._lanes.put_first(run)
         else:
@@ -138,7 +142,8 @@ class Inputs:
             if run.state not in SUCCESSFUL or run.kept or run.redo or run.error is not None:
                 continue
             run.redo = True
-            run.waiting = 0
+            if run.waiting:  # told of before an input that went before it in its parcel
+                _wait_no_more(run)
             self.count_in(run)
             bad = self._wait(run, _by_input(run), todo)
             if bad is not None:
@@ -185,6 +190,13 @@ def _by_input(run: Run) -> dict[Run, bool]:
     for slot, dep in enumerate(run.deps):
         inputs[dep] = inputs.get(dep, True) and slot in allowed
     return inputs
+
+
+def _wait_no_more(run: Run) -> None:
+    run.waiting = 0
+    for dep in set(run.deps):
+        if dep.children and run in dep.children:
+            dep.children.remove(run)
 
 
 def _misses_inputs(run: Run) -> bool:

@@ -42,28 +42,3 @@ def where(request: pytest.FixtureRequest) -> Any:
     if request.param == "external":
         return request.getfixturevalue("external_address")
     return request.param
-
-
-@pytest.fixture
-def told(tmp_path):
-    """Tell what was executed: tasks append to a file, the test reads it."""
-    return Told(tmp_path / "told")
-
-
-class Told:
-    """Lines that task bodies append to a file, wherever they run."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, what: object) -> None:
-        with self.path.open("a") as file:
-            file.write(f"{what}\n")
-
-    def __daskflow_hash__(self) -> str:
-        return "told"
-
-    def take(self) -> list[str]:
-        lines = self.path.read_text().split() if self.path.exists() else []
-        self.path.unlink(missing_ok=True)
-        return sorted(lines)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
-import subprocess
-import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +24,17 @@ from daskflow import (
     task,
     unmapped,
 )
-from daskflow.caching.plans import StoreAddress, open_store
 from daskflow.config import get_settings
 from daskflow.runner.store import open_store as open_record
+from tests.cluster.told import Told
 
 IN_PROCESSES = pytest.mark.parametrize("where", ["processes"], indirect=True)
+
+
+@pytest.fixture
+def told(tmp_path):
+    """Tell what was executed: tasks append to a file, the test reads it."""
+    return Told(tmp_path / "told")
 
 
 def rows(name="@last"):
@@ -322,57 +325,55 @@ def test_large_constants_and_results_go_by_reference(where, told):
     assert told.take() == ["length", "length", "scaled", "scaled"]
 
 
-def test_a_rerun_in_a_new_process_loads_no_dask(tmp_path, home):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import json, sys\n"
-        "from daskflow import flow, task\n"
-        "def helper(x):\n"
-        "    return x + 1  # a comment\n"
-        "@task(persist_result=True)\n"
-        "def adds(x):\n"
-        "    print('ran', flush=True)\n"
-        "    return helper(x)\n"
-        "@flow(log_prints=False)\n"
-        "def f():\n"
-        "    return adds.submit(adds.submit(1)).result()\n"
-        "found = f()\n"
-        "print(json.dumps([found, 'distributed' in sys.modules]))\n"
-    )
-
-    def run():
-        done = subprocess.run(
-            [sys.executable, str(script)],
-            env={**os.environ, "DASKFLOW_RUNNER__WORKERS": "1", "DASKFLOW_HOME": str(home)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        *ran, last = done.stdout.split("\n")[:-1]
-        return len([line for line in ran if "ran" in line]), json.loads(last)
-
-    assert run() == (2, [3, True])
-    script.write_text(script.read_text().replace("a comment", "another comment"))
-    assert run() == (0, [3, False])
-    script.write_text(script.read_text().replace("x + 1", "x + 2"))
-    assert run() == (2, [5, True])
-
-
-def test_entries_tell_what_they_are_made_of(told):
+@pytest.mark.parametrize("harm", ["deleted", "truncated", "flipped"])
+def test_a_damaged_result_is_made_again(where, told, harm):
     @task(persist_result=True)
-    def adds(x, by):
-        return x + by
+    def makes(x):
+        told("makes")
+        return np.full(50_000, x)
 
-    @flow(task_runner="sync")
+    @task
+    def sums(array):
+        return int(array.sum())
+
+    @flow(task_runner=where)
     def runs():
-        return adds.submit(1, by=2).result()
+        made = makes.submit(3)
+        return sums.submit(made).result(), int(made.result()[0])
 
-    runs()
-    (_, [row]) = rows()
-    status, key = row.cache.split()
-    assert status == "miss"
-    entry = open_store(StoreAddress(get_settings().results.storage), "test").lookup([key])[key]
-    assert entry.task == "adds"
-    assert {"task", "input x", "input by"} < set(entry.parts)
-    assert any(part.startswith("code ") for part in entry.parts)
+    assert runs() == (150_000, 3)
+    told.take()
+    root = Path(get_settings().results.storage)
+    (blob,) = (path for path in root.glob("blobs/*/*") if path.is_file())
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    os.chmod(blob, 0o600)
+    if harm == "deleted":
+        blob.unlink()
+    elif harm == "truncated":
+        blob.write_bytes(data[: len(data) // 2])
+    else:
+        blob.write_bytes(data)
+    assert runs() == (150_000, 3)
+    assert told.take() == ["makes"]
+    assert runs() == (150_000, 3)
+    assert told.take() == []
+
+
+@IN_PROCESSES
+def test_a_store_that_cannot_be_written_fails_only_who_insists(where, told, tmp_path, caplog):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file where the folder should be")
+
+    @task(result_storage=str(blocked))
+    def body():
+        return 1
+
+    @flow(task_runner=where)
+    def runs(options):
+        return body.with_options(**options).submit().result()
+
+    assert runs({"cache_policy": DEFAULT}) == 1
+    with pytest.raises(Exception, match="blocked"):
+        runs({"persist_result": True})
+    assert rows()[1][0].state == "Failed"

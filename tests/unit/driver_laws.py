@@ -6,7 +6,15 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from daskflow.runner.core.graph import Run
-from daskflow.runner.core.states import CANCELLED, COMPLETED, CRASHED, FINAL, NOT_READY, SUCCESSFUL
+from daskflow.runner.core.states import (
+    CACHED,
+    CANCELLED,
+    COMPLETED,
+    CRASHED,
+    FINAL,
+    NOT_READY,
+    SUCCESSFUL,
+)
 
 if TYPE_CHECKING:
     from tests.unit.simulated_cluster import CheckedCluster
@@ -29,6 +37,7 @@ def check_books(cluster: CheckedCluster) -> None:
             assert places == 0, f"{run!r} is final and still somewhere"
             assert cluster.ends.get(run) == run.state, f"{run!r} was {cluster.ends.get(run)}"
             continue
+        places += run in driver._inputs.looking
         assert places + delayed[run] <= 1, f"{run!r} is in several places"
         assert places or delayed[run] or run.waiting, f"{run!r} is nowhere and waits for nothing"
         assert not (queued[run] and run.waiting), f"{run!r} is queued and waits"
@@ -51,6 +60,7 @@ def check_end(cluster: CheckedCluster) -> None:
     """Every run has ended, in the way that its inputs and its budgets left it."""
     driver = cluster.driver
     assert not driver.parcels, driver.parcels
+    assert not driver._inputs.looking, "an answer is still waited for"
     for run in cluster.runs:
         assert run.state in FINAL, f"{run!r} never ended"
         assert not run.redo, f"{run!r} was never made again"
@@ -60,6 +70,7 @@ def check_end(cluster: CheckedCluster) -> None:
         assert run.crashes <= policy.crash_retries + 1, run
         assert run.crashes <= cluster.chargeable[run], f"{run!r} paid for another"
         assert cluster.executions[run] or run.state != COMPLETED, f"{run!r} was never executed"
+        assert cluster.lookups[run] or run.state != CACHED, f"{run!r} was never looked up"
         if run.state not in SUCCESSFUL:
             assert run.error is not None, run
             assert run in run.stage.scope.failed, run

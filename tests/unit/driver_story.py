@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from daskflow.errors import TaskTimedOut
 from daskflow.runner.core.decisions import Transition
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import LaneKey, Outcome, Remote, Run, Scope, Stage
+from daskflow.runner.core.graph import CacheNote, LaneKey, Outcome, Remote, Run, Scope, Stage
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.retries import RetryPolicy
 
@@ -60,6 +60,13 @@ class Story:
         """Submit one run; `allow` names the slots of inputs that may fail."""
         allowed = frozenset(allow) or None
         run = Run(task, next(self._numbers), "payload", deps, self.now, allowed, taken)
+        self.driver.submit(run)
+        return run
+
+    def submit_cached(self, task: Stage, note: CacheNote, *deps: Run) -> Run:
+        """Submit a run that is to be looked up."""
+        run = Run(task, next(self._numbers), "payload", deps, self.now)
+        run.cache = note
         self.driver.submit(run)
         return run
 

@@ -7,10 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from benchmarks.simulated_cluster import SimulatedCluster
 from benchmarks.simulated_workers import Faults, Planned
-from daskflow.runner.core.graph import Parcel, Run
+from daskflow.runner.core.graph import Parcel, Remote, Run
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
 from tests.unit.driver_laws import check_books, check_end
+
+
+class Stored(Remote):
+    """A result that the cache has found."""
+
+    __slots__ = ()
 
 
 class CheckedCluster(SimulatedCluster):
@@ -34,6 +40,7 @@ class CheckedCluster(SimulatedCluster):
         self.runs: list[Run] = []
         self.inputs: dict[Run, tuple[tuple[Run, ...], frozenset[int]]] = {}
         self.ends: dict[Run, str] = {}
+        self.lookups: Counter[Run] = Counter()
         self.executions: Counter[Run] = Counter()
         self.chargeable: Counter[Run] = Counter()
         super().__init__(seed, slots, faults, rules)
@@ -52,6 +59,20 @@ class CheckedCluster(SimulatedCluster):
 
     def on_turn(self) -> None:
         check_books(self)
+        for run in self.driver.take_lookups():
+            assert self.lookups[run] == 0, f"{run!r} was looked up twice"
+            self.lookups[run] += 1
+            for _ in range(self.random.choice((1, 1, 1, 2, 3))):  # some answers come again, late
+                self.after(self.latency() * 3, self._answer, run)
+
+    def _answer(self, run: Run) -> None:
+        if self.chance(0.5):
+            self.driver.missed(run, self.now)
+            return
+        value = Stored() if self.chance(0.5) else ("found", run.number)
+        self.driver.found(run, value, 10, self.now)
+        if isinstance(value, Stored) and run.value is value and self.chance(0.3):
+            self.driver.value_lost(run)  # evicted between its look-up and its use
 
     def on_final(self, runs: Sequence[Run]) -> None:
         for run in runs:

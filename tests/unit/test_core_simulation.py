@@ -8,10 +8,10 @@ import random
 import pytest
 
 from benchmarks.simulated_workers import Faults
-from daskflow.runner.core.graph import LaneKey, Run, Scope, Stage
+from daskflow.runner.core.graph import CacheNote, LaneKey, Run, Scope, Stage
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.retries import RetryPolicy
-from daskflow.runner.core.states import COMPLETED, FINAL, SUCCESSFUL
+from daskflow.runner.core.states import CACHED, COMPLETED, FINAL, SUCCESSFUL
 from tests.unit.simulated_cluster import CheckedCluster
 
 CALM = Faults(error=0, slow=0, loss_every_s=None, large=0, twice=0)
@@ -38,7 +38,9 @@ def stage(scope: Scope, number: int, chance: random.Random) -> Stage:
     return Stage(scope, f"s{number}", policy, lane_key=chance.choice(LANES))
 
 
-def random_story(seed: int, faults: Faults, *, cancels: bool = False) -> CheckedCluster:
+def random_story(
+    seed: int, faults: Faults, *, cancels: bool = False, cached: float = 0.0
+) -> CheckedCluster:
     """A random graph, submitted bit by bit by a flow that drops and asks for results."""
     chance = random.Random(seed)
     rules = PackingRules(max_runs=chance.choice((3, 2048)), depth=chance.choice((1, 2)))
@@ -60,6 +62,8 @@ def random_story(seed: int, faults: Faults, *, cancels: bool = False) -> Checked
             taken = chance.randint(0, len(deps)) if chance.random() < 0.2 else None
             number = next(numbers)
             run = Run(chance.choice(stages), number, (), tuple(deps), cluster.now, allowed, taken)
+            if cached and chance.random() < cached:
+                run.cache = CacheNote()
             cluster.submit(run)
             held.append(run)
 
@@ -86,8 +90,10 @@ def random_story(seed: int, faults: Faults, *, cancels: bool = False) -> Checked
     return cluster
 
 
-def play(seed: int, faults: Faults, *, cancels: bool = False) -> CheckedCluster:
-    cluster = random_story(seed, faults, cancels=cancels)
+def play(
+    seed: int, faults: Faults, *, cancels: bool = False, cached: float = 0.0
+) -> CheckedCluster:
+    cluster = random_story(seed, faults, cancels=cancels, cached=cached)
     try:
         cluster.run()
     except Exception as error:
@@ -106,6 +112,25 @@ def test_every_law_holds_in_random_stories(kind):
 def test_every_law_holds_when_flows_are_cancelled_and_clusters_go(kind):
     for seed in range(20):
         play(seed, KINDS[kind], cancels=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_law_holds_when_runs_are_looked_up_and_answers_come_late_or_twice(kind):
+    for seed in range(12):
+        play(seed, KINDS[kind], cached=0.6)
+        play(seed, KINDS[kind], cached=0.6, cancels=True)
+
+
+def test_what_is_found_is_not_executed():
+    found = 0
+    for seed in range(10):
+        cluster = play(2000 + seed, CALM._replace(large=0), cached=1.0)
+        plain = [run for run in cluster.runs if run.value == ("found", run.number)]
+        assert {run.state for run in plain} <= {CACHED}
+        assert not any(cluster.executions[run] for run in plain)
+        assert all(cluster.lookups[run] <= 1 for run in cluster.runs)
+        found += len(plain)
+    assert found > 50
 
 
 def test_without_faults_every_run_is_executed_once():

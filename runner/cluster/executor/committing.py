@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, NamedTuple
 
+from daskflow.caching.plans import StoredRef
 from daskflow.errors import DaskflowError
 from daskflow.runner.cluster.executor.active import ActiveParcel
 from daskflow.runner.cluster.executor.attempt import Kept, tell_error, tell_result
@@ -23,10 +24,9 @@ from daskflow.runner.cluster.executor.cached import (
     look,
     run_cached,
 )
-from daskflow.runner.cluster.executor.values import encode_result
+from daskflow.runner.cluster.executor.values import Slot, encode_result
 from daskflow.runner.cluster.protocol import (
     BOUND_INPUT,
-    BOUND_LIVE,
     BOUND_STORED,
     ENDED_WELL,
     Commit,
@@ -37,6 +37,7 @@ __all__ = ["Committing"]
 
 _UNKNOWN = KeyAsk()
 _STORED = BOUND_STORED, None, None
+_FIXED = frozenset({bool, int, float, complex, str, bytes, type(None), Slot})
 _MOST = 512  # results that wait to be stored together
 _WAIT_S = 0.05  # and for how long the first of them
 
@@ -78,11 +79,18 @@ class Committing:
         found: KeyAsk = self._parcel.order.asks.get(number, _UNKNOWN)
         return found
 
+    def _ask(self, number: int, bound: Bound) -> KeyAsk:
+        ask = self.ask(number)
+        if ask.key is not None and self._parcel.channel.live and not _unchangeable(bound.payload):
+            # the flow has the very same objects, and may have changed them since it made the key
+            return ask._replace(key=None)
+        return ask
+
     def look(self, place: int, number: int, bound: Bound) -> Looked:
         """Look an async run up; its body is awaited by the caller, who calls `finish` then."""
         plan = self._parcel.order.codes[place].cache
         assert plan is not None
-        return look(plan, self.ask(number), self._functions[place], bound)
+        return look(plan, self._ask(number, bound), self._functions[place], bound)
 
     found_by = staticmethod(found_by)
     finish = staticmethod(finish)
@@ -91,7 +99,7 @@ class Committing:
         """Look a plain run up, and execute it on a miss."""
         plan = self._parcel.order.codes[place].cache
         assert plan is not None
-        function, ask = self._functions[place], self.ask(context.number)
+        function, ask = self._functions[place], self._ask(context.number, bound)
         return run_cached(plan, ask, context.id, function, call, bound, self._parcel.now)
 
     def tell(
@@ -117,19 +125,20 @@ class Committing:
             told = (number, ENDED_WELL, started_at, run_s, cpu_s, None, BOUND_STORED)
             parcel.told.append((*told, result.ref, size))
             return
-        if result.digest is not None:
-            self.digests[number] = result.digest
         waiting = _Waiting(context, started_at, run_s, cpu_s, result, _STORED)
         if result.prepared is None:
             self._tell_made(waiting, kept)
             return
-        if kept is not None or result.prepared[0].payload is not None:
-            # now, for the object may change before it is told of
-            ridden = encode_result(result.value, live=parcel.channel.live)
-            if kept is not None:
-                kept[number] = (BOUND_LIVE if ridden[0] == BOUND_INPUT else ridden[0]), ridden[1]
-            if ridden[0] != BOUND_INPUT:
-                waiting = waiting._replace(ridden=ridden)
+        # whoever takes it gets what is stored, or a copy made now: the object itself may change
+        # before it is taken, and keys of what takes it are made of what was returned
+        entry = result.prepared[0]
+        ridden = _copied(result.value) if entry.payload is not None else _STORED
+        if ridden[0] != BOUND_STORED:
+            waiting = waiting._replace(ridden=ridden)
+        if kept is not None:
+            self.digests[number] = entry.content_digest
+            ref = StoredRef(result.store.store, entry)
+            kept[number] = (BOUND_STORED, ref) if ridden[0] == BOUND_STORED else ridden[:2]
         with parcel.telling:
             self._waiting.append(waiting)
             first_at = self._waiting[0].started_at + self._waiting[0].run_s
@@ -153,8 +162,6 @@ class Committing:
                 self._tell_stored(each, entry)
 
     def _tell_stored(self, each: _Waiting, entry: Any) -> None:
-        from daskflow.caching.plans import StoredRef  # loaded by now
-
         context, made, parcel = each.context, each.made, self._parcel
         commit = Commit(context.number, False, made.key, entry.content_digest, None, made.why)
         parcel.commits.append(commit)
@@ -171,10 +178,28 @@ class Committing:
     def _tell_made(self, each: _Waiting, kept: Kept | None) -> None:
         context, made = each.context, each.made
         number = context.number
-        self._parcel.commits.append(Commit(number, False, made.key, made.digest, None, made.why))
+        # without a digest: who takes it hashes what it gets
+        self._parcel.commits.append(Commit(number, False, made.key, None, None, made.why))
         tell_result(
             self._parcel, context, each.started_at, each.run_s, each.cpu_s, made.value, kept
         )
 
     def _tell_error(self, each: _Waiting, error: DaskflowError) -> None:
         tell_error(self._parcel, each.context, each.started_at, each.run_s, each.cpu_s, error)
+
+
+def _copied(value: Any) -> tuple[int, Any, int | None]:
+    """A small result as bytes that ride with its outcome; another one is taken from its store."""
+    try:
+        ridden = encode_result(value, live=False)
+    except Exception:  # the store's codecs hold what pickle does not
+        return _STORED
+    return _STORED if ridden[0] == BOUND_INPUT else ridden
+
+
+def _unchangeable(payload: Any) -> bool:
+    """Whether arguments are such that nobody can change them."""
+    if type(payload) is bytes:
+        return True
+    args, kwargs = payload
+    return all(type(value) in _FIXED for value in (*args, *kwargs.values()))

@@ -69,7 +69,7 @@ def test_equal_keys_wait_for_the_first_and_get_its_result():
     assert leader.state == COMPLETED
     assert [(run.state, run.value) for run in others] == [(CACHED, (0, 1))] * 3
     desk.turn()
-    assert [desk._leaders, desk._led, desk._followers] == [{}, {}, {}]
+    assert (desk._leaders, desk._led, desk._followers) == ({}, {}, {})
 
 
 def test_where_the_first_fails_the_next_one_is_executed():
@@ -106,7 +106,7 @@ def test_one_that_comes_in_the_turn_in_which_the_first_ends_leads_itself():
     desk.turn()
     desk.turn()
     assert (second.state, third.state) == (COMPLETED, CACHED)
-    assert [desk._leaders, desk._led, desk._followers] == [{}, {}, {}]
+    assert (desk._leaders, desk._led, desk._followers) == ({}, {}, {})
 
 
 def test_a_result_that_was_made_of_other_arguments_is_not_shared():
@@ -133,7 +133,7 @@ def test_runs_cancelled_while_they_are_looked_up_end_at_once_and_leave_nothing()
     desk.answer()
     desk.turn()
     assert {run.state for run in runs} == {CANCELLED}
-    assert [desk._leaders, desk._led, desk._followers] == [{}, {}, {}]
+    assert (desk._leaders, desk._led, desk._followers) == ({}, {}, {})
 
 
 def test_runs_cancelled_before_they_are_looked_up_lead_nobody():
@@ -142,8 +142,7 @@ def test_runs_cancelled_before_they_are_looked_up_lead_nobody():
     run = cached(story, task, "k")
     story.driver.cancel_run(run, story.now)
     desk.turn()
-    assert [desk._leaders, desk._led] == [{}, {}]
-    assert not desk.answers
+    assert (desk._leaders, desk._led, desk.answers) == ({}, {}, [])
 
 
 def test_a_run_keeps_no_other_once_its_key_is_told():

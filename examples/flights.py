@@ -8,11 +8,15 @@ planes and the airports.  Three things go wrong on the way, as they do: one mont
 while it was uploaded, some thousand records do not pass the checks, and the service that knows the
 names of the carriers turns the first question away.  The tables come out all the same, and the
 summary says what was left out.  `flights_plain.py` computes the same tables in plain pandas.
+
+Results are kept: a second run finds them again and executes only what an edit of this file, or a
+monthly file with other content, has changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -21,7 +25,7 @@ import pandas as pd
 from carrier_service import carrier_service
 from nycflights import data_file, deliver
 
-from daskflow import flow, task, unmapped
+from daskflow import INPUTS, TASK_SOURCE, flow, task, unmapped
 
 DELAYS = ["cancelled", "dep_delay", "arr_delay", "late_share"]
 # Each table: what its rows stand for, and which measures it shows.
@@ -32,13 +36,22 @@ TABLES = {
     "delay": (["origin", "hour", "sky"], ["cancelled", "dep_delay", "late_share"]),
 }
 SUMS = ["flights", "cancelled", "late", "dep_delay", "arr_delay", "gain", "air_time"]
+# Of a task that reads a file: its content counts, wherever it lies.
+BY_CONTENT = INPUTS - "file" + TASK_SOURCE
+LATE_MINUTES = 15
+
+
+def sha256(file: Path) -> str:
+    """Return the digest of a file's content, which stands for the file in the key of a result."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 # Extract ------------------------------------------------------------------------------------
 
 
-@task
-def extract(file: Path) -> pd.DataFrame:
+@task(cache_policy=BY_CONTENT)
+def extract(file: Path, sha256: str = "") -> pd.DataFrame:
     """Read the flights of one month."""
     try:
         return pd.read_csv(file, parse_dates=["time_hour"])
@@ -46,11 +59,15 @@ def extract(file: Path) -> pd.DataFrame:
         raise ValueError(f"{file.name} is cut short") from error
 
 
-@task
-def read_weather(file: Path) -> pd.DataFrame:
+def plausible(weather: pd.DataFrame) -> pd.DataFrame:
+    """Leave out readings that cannot be: one says 1,048 mph."""
+    return weather[~(weather["wind_speed"] > 200)]
+
+
+@task(cache_policy=BY_CONTENT)
+def read_weather(file: Path, sha256: str = "") -> pd.DataFrame:
     """Read the hourly weather as one word for the sky, without readings that cannot be."""
-    weather = pd.read_csv(file, parse_dates=["time_hour"])
-    weather = weather[~(weather["wind_speed"] > 200)]  # one reading says 1,048 mph
+    weather = plausible(pd.read_csv(file, parse_dates=["time_hour"]))
     wet = weather["precip"] > 0
     sky = {
         "snow": wet & (weather["temp"] <= 32),
@@ -62,15 +79,15 @@ def read_weather(file: Path) -> pd.DataFrame:
     return weather[["origin", "time_hour", "sky"]]
 
 
-@task
-def read_planes(file: Path) -> pd.DataFrame:
+@task(cache_policy=BY_CONTENT)
+def read_planes(file: Path, sha256: str = "") -> pd.DataFrame:
     """Read when each plane was built, and its seats."""
     planes = pd.read_csv(file, usecols=["tailnum", "year", "seats"])
     return planes.rename(columns={"year": "built"})
 
 
-@task
-def read_airports(file: Path) -> pd.DataFrame:
+@task(cache_policy=BY_CONTENT)
+def read_airports(file: Path, sha256: str = "") -> pd.DataFrame:
     """Read the names of the airports."""
     airports = pd.read_csv(file, usecols=["faa", "name"])
     return airports.rename(columns={"faa": "dest", "name": "airport"})
@@ -94,18 +111,18 @@ def airline(carrier: str, service: tuple[str, int]) -> str:
 # Transform ----------------------------------------------------------------------------------
 
 
-@task
+@task(persist_result=True)
 def clean(flights: pd.DataFrame) -> pd.DataFrame:
     """Keep what the tables need, and say in plain columns what happened to each flight."""
     flights = flights.drop(columns=["sched_dep_time", "sched_arr_time"])
     flights["flights"] = 1
     flights["cancelled"] = flights["dep_time"].isna().astype(int)
-    flights["late"] = (flights["arr_delay"] > 15).astype(int)
+    flights["late"] = (flights["arr_delay"] > LATE_MINUTES).astype(int)
     flights["gain"] = flights["dep_delay"] - flights["arr_delay"]  # minutes made up in the air
     return flights
 
 
-@task
+@task(persist_result=True)
 def check(flights: pd.DataFrame, airports: pd.DataFrame) -> pd.DataFrame:
     """Name the first problem of each flight; a cancelled flight is none."""
     speed_mph = flights["distance"] / flights["air_time"] * 60
@@ -118,13 +135,13 @@ def check(flights: pd.DataFrame, airports: pd.DataFrame) -> pd.DataFrame:
     return flights.assign(problem=np.select(list(rules.values()), list(rules), ""))
 
 
-@task
+@task(persist_result=True)
 def set_aside(checked: pd.DataFrame) -> pd.DataFrame:
     """Return the flights that did not pass."""
     return checked[checked["problem"] != ""]
 
 
-@task
+@task(persist_result=True)
 def join(
     checked: pd.DataFrame, weather: pd.DataFrame, planes: pd.DataFrame, airports: pd.DataFrame
 ) -> pd.DataFrame:
@@ -142,13 +159,13 @@ def join(
     return joined
 
 
-@task
+@task(persist_result=True)
 def tally(flights: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Add up one month; sums of months can be added up again, means cannot."""
     return flights.groupby(by, as_index=False)[SUMS].sum()
 
 
-@task
+@task(persist_result=True)
 def combine(months: list[pd.DataFrame], by: list[str], measures: list[str]) -> pd.DataFrame:
     """Turn the sums of the months into the measures of the year."""
     year = pd.concat(months).groupby(by)[SUMS].sum()
@@ -160,7 +177,7 @@ def combine(months: list[pd.DataFrame], by: list[str], measures: list[str]) -> p
     return year[["flights", *measures]].reset_index()
 
 
-@task
+@task(persist_result=True)
 def name_carriers(carriers: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Put the name of each carrier beside its code."""
     named = carriers.copy()  # an input may be in use elsewhere
@@ -168,7 +185,7 @@ def name_carriers(carriers: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return named
 
 
-@task
+@task(persist_result=True)
 def stack(months: list[pd.DataFrame]) -> pd.DataFrame:
     """Put the rows of all months into one table."""
     return pd.concat(months, ignore_index=True)
@@ -185,7 +202,7 @@ def save(table: pd.DataFrame, file: Path) -> int:
     return len(table)
 
 
-@task
+@task(persist_result=True)
 def count(flights: pd.DataFrame) -> int:
     """Count rows where they are, so that the frame stays on its worker."""
     return len(flights)
@@ -205,13 +222,15 @@ def etl(out: str = "flights-out", months: list[int] | None = None) -> dict[str, 
     for file in folder.glob("flights/2013-*.parquet"):
         file.unlink()  # this run may be about other months than the last
 
-    weather = read_weather.submit(data_file("weather.csv"))
-    planes = read_planes.submit(data_file("planes.csv"))
-    airports = read_airports.submit(data_file("airports.csv"))
-    delivered = extract.map(deliver(folder / "inbox", months or list(range(1, 13))))
+    weather = read_weather.submit(data_file("weather.csv"), sha256(data_file("weather.csv")))
+    planes = read_planes.submit(data_file("planes.csv"), sha256(data_file("planes.csv")))
+    airports = read_airports.submit(data_file("airports.csv"), sha256(data_file("airports.csv")))
+    files = deliver(folder / "inbox", months or list(range(1, 13)))
+    delivered = extract.map(files, [sha256(file) for file in files])
     arrived, broken = delivered.ok, delivered.failed  # go on with the files that can be read
 
-    checked = check.map(clean.map(arrived), unmapped(airports))
+    cleaned = clean.map(arrived)
+    checked = check.map(cleaned, unmapped(airports))
     joined = join.map(checked, unmapped(weather), unmapped(planes), unmapped(airports))
     saved = save_month.map(joined, unmapped(folder / "flights"))
 
@@ -240,6 +259,9 @@ def etl(out: str = "flights-out", months: list[int] | None = None) -> dict[str, 
     print(f"wrote to {folder}")
     for name, n in rows.items():
         print(f"  {name + ('/' if name == 'flights' else '.parquet'):<18}{n:>8,} rows")
+    steps = [weather, planes, airports, *arrived, *cleaned, *checked, *joined, *tables.values()]
+    found = sum(step.state.name == "Cached" for step in steps)
+    print(f"executed {len(steps) - found} steps, found {found} results of earlier runs")
     print("to look at the run: daskflow runs show @last")
     return rows
 

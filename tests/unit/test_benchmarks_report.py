@@ -177,7 +177,7 @@ def test_report_writes_the_page(tmp_path, capsys):
 
 def test_a_workload_is_chosen_with_all_its_cases():
     assert selected(["W1"]) == ["W1.submit", "W1.map", "W1.growth", "W1.million"]
-    assert selected(["W10", "latency"]) == ["latency", "W10.cold"]
+    assert selected(["W10", "latency"]) == ["latency", "W10.cold", "W10.cached"]
     assert selected([]) == list(TITLES)
 
 

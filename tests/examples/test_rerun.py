@@ -1,4 +1,4 @@
-"""examples/flights.py run again: only what an edit changed is executed, and what it changed below."""
+"""The flights example is edited and run again: what runs is what the edit concerns."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from daskflow.caching.hashing import content_digest
 from daskflow.caching.keys import CacheKey
 from daskflow.caching.plans import CachePlan, DigestRef, StoredRef, key_of, open_store, run_key
-from daskflow.errors import DaskflowError, StoreError, Uncacheable
+from daskflow.errors import DaskflowError, PickleRefused, StoreError, Uncacheable
 from daskflow.runner.cluster.executor.values import MissingInput, bind, decode_arguments
 from daskflow.runner.cluster.protocol import BOUND_LOCAL, BOUND_NOTHING, BOUND_STORED
 from daskflow.runner.context import TASK_LOGGER
@@ -181,7 +181,7 @@ def look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Boun
         return Looked(plan, ask, key, store.lookup([key.key]).get(key.key), None)
     except DaskflowError as error:
         why = _reason(error)
-        _warn(plan, "look-up", "looked nothing up", why)
+        _warn(plan, "store", "looked nothing up", why)
         return Looked(plan, ask, key, None, why)
 
 
@@ -214,7 +214,8 @@ def finish(looked: Looked, run_id: str, result: Any, duration_s: float, at: floa
         if plan.required:
             raise _unstored(plan, error) from error
         why = _reason(error)
-        _warn(plan, "result", "does not cache its result", why)
+        about = "result" if isinstance(error, (Uncacheable, PickleRefused)) else "store"
+        _warn(plan, about, "does not cache its result", why)
         return Made(result, key.key, digest, None, plan, why)
     replace = plan.refresh or looked.ask.replace
     return Made(result, key.key, digest, (prepared, replace), plan, looked.why)
@@ -259,7 +260,7 @@ def commit(made: Sequence[Made]) -> list[Entry | DaskflowError | None]:
                 plan = made[at].store
                 entries[at] = _unstored(plan, error)
                 if not plan.required:
-                    _warn(plan, "result", "does not cache its result", _reason(error))
+                    _warn(plan, "store", "does not cache its result", _reason(error))
             continue
         for at, entry in zip(places, published, strict=True):
             entries[at] = _kept(entry)

@@ -1,4 +1,4 @@
-"""examples/flights.py run again: only what an edit changed is executed, and what it changed below."""
+"""examples/flights.py run again: it executes what an edit changed, and what changed below."""
 
 from __future__ import annotations
 

@@ -106,14 +106,14 @@ def _as_flow(example: Any, folder: Path, months: list[int]) -> None:
 
 def _in_a_loop(example: Any, folder: Path, months: list[int]) -> None:
     """Call the functions of the flow one after the other, without any daskflow between."""
-    weather = example.read_weather.fn(example.data_file("weather.csv"))
-    planes = example.read_planes.fn(example.data_file("planes.csv"))
-    airports = example.read_airports.fn(example.data_file("airports.csv"))
+    weather = example.read_weather.fn(example.data_file("weather.csv"), "")
+    planes = example.read_planes.fn(example.data_file("planes.csv"), "")
+    airports = example.read_airports.fn(example.data_file("airports.csv"), "")
     rejected, count = [], 0
     tallies: dict[str, list[Any]] = {name: [] for name in example.TABLES}
     for file in example.deliver(folder / "inbox", months):
         try:
-            extracted = example.extract.fn(file)
+            extracted = example.extract.fn(file, "")
         except ValueError:
             continue  # the file that broke off is left out, as in the flow
         count += example.count.fn(extracted)

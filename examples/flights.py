@@ -51,7 +51,7 @@ def sha256(file: Path) -> str:
 
 
 @task(cache_policy=BY_CONTENT)
-def extract(file: Path, sha256: str = "") -> pd.DataFrame:
+def extract(file: Path, sha256: str) -> pd.DataFrame:
     """Read the flights of one month."""
     try:
         return pd.read_csv(file, parse_dates=["time_hour"])
@@ -65,7 +65,7 @@ def plausible(weather: pd.DataFrame) -> pd.DataFrame:
 
 
 @task(cache_policy=BY_CONTENT)
-def read_weather(file: Path, sha256: str = "") -> pd.DataFrame:
+def read_weather(file: Path, sha256: str) -> pd.DataFrame:
     """Read the hourly weather as one word for the sky, without readings that cannot be."""
     weather = plausible(pd.read_csv(file, parse_dates=["time_hour"]))
     wet = weather["precip"] > 0
@@ -80,14 +80,14 @@ def read_weather(file: Path, sha256: str = "") -> pd.DataFrame:
 
 
 @task(cache_policy=BY_CONTENT)
-def read_planes(file: Path, sha256: str = "") -> pd.DataFrame:
+def read_planes(file: Path, sha256: str) -> pd.DataFrame:
     """Read when each plane was built, and its seats."""
     planes = pd.read_csv(file, usecols=["tailnum", "year", "seats"])
     return planes.rename(columns={"year": "built"})
 
 
 @task(cache_policy=BY_CONTENT)
-def read_airports(file: Path, sha256: str = "") -> pd.DataFrame:
+def read_airports(file: Path, sha256: str) -> pd.DataFrame:
     """Read the names of the airports."""
     airports = pd.read_csv(file, usecols=["faa", "name"])
     return airports.rename(columns={"faa": "dest", "name": "airport"})

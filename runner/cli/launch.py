@@ -66,6 +66,7 @@ def launch(
     as_json: bool,
     refresh: Sequence[str] = (),
     no_cache: bool = False,
+    dry: bool = False,
 ) -> ExitCode:
     """Run the flow of `target` and return the exit code of how it ended.
 
@@ -91,6 +92,12 @@ def launch(
             click.echo(describe_exception(raised), err=True)
             return ExitCode.FAILED
         flow = find_flow(module, target, Flow)
+        if dry:
+            from daskflow.runner.cli.dry_run import dry_run  # loads the caching room
+
+            around.close()  # what is told is for stdout
+            dry_run(flow, module, parameters, as_json)
+            return ExitCode.COMPLETED
         # loaded by now, with the flow
         from daskflow.runner.cache_plans import refreshing, uncached
 

@@ -34,6 +34,11 @@ __all__ = ["run"]
     metavar="TASK",
     help="Look up no results of this task, and replace them; '*' for all tasks.",
 )
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Run nothing; say which calls of the last run would be found in the cache.",
+)
 @click.option("--no-cache", is_flag=True, help="Neither look results up nor store them.")
 @click.option(
     "--json",
@@ -51,6 +56,7 @@ def run(
     name: str | None,
     refresh: tuple[str, ...],
     no_cache: bool,
+    dry_run: bool,
     as_json: bool,
 ) -> None:
     """Run a flow from a file and show how it goes.
@@ -67,6 +73,7 @@ def run(
             name=name,
             refresh=refresh,
             no_cache=no_cache,
+            dry=dry_run,
             as_json=as_json,
         )
     )

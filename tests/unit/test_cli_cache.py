@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -194,3 +195,48 @@ def test_sizes_and_ages_are_written_with_units():
         "2 GB",
         "3 TB",
     ]
+
+
+def test_a_dry_run_says_which_known_calls_would_be_found(tmp_path):
+    script = tmp_path / "dry.py"
+    script.write_text(
+        "from daskflow import flow, task\n"
+        "def helper(x):\n"
+        "    return x + 1\n"
+        "@task(persist_result=True)\n"
+        "def first(x):\n"
+        "    return helper(x)\n"
+        "@task(persist_result=True)\n"
+        "def second(x):\n"
+        "    return 2 * x\n"
+        "@flow(task_runner='sync')\n"
+        "def runs(n: int = 2):\n"
+        "    return [second.submit(first.submit(x)).result() for x in range(n)]\n"
+    )
+
+    def run(*options, code=0):
+        sys.modules.pop("dry", None)
+        done = CliRunner().invoke(cli, ["run", str(script), *options])
+        assert done.exit_code == code, done.output
+        return done.stdout
+
+    def predicted():
+        lines = run("--dry-run", "--json").splitlines()
+        return {each["task"]: each for each in map(json.loads, lines)}
+
+    assert (
+        "has looked results up" in CliRunner().invoke(cli, ["run", str(script), "--dry-run"]).output
+    )
+    run()
+    assert {name: (each["known"], each["hit"]) for name, each in predicted().items()} == {
+        "first": (2, 2),
+        "second": (2, 2),
+    }
+    script.write_text(script.read_text().replace("x + 1", "x + 3"))
+    changed = predicted()
+    assert changed["first"]["because"] == {"code dry.py:helper changed": 2}
+    assert (changed["first"]["executed"], changed["second"]["depends"]) == (2, 2)
+    assert "calls that it did not make are not known" in run("--dry-run", "-p", "n=3")
+    assert "it had other parameters" in run("--dry-run", "-p", "n=3")
+    call("rm", "--task", "second", "--yes")
+    assert predicted()["second"]["executed"] == 2

@@ -21,8 +21,8 @@ __all__ = ["closing_line", "main"]
 
 # Together they must be all of tests/: tests/unit/test_side_by_side.py holds that.
 SHARES = (
-    ("tests/cluster", "tests/chaos", "tests/browser"),
-    ("tests/contracts", "tests/examples", "tests/store", "tests/unit"),
+    ("tests/cluster", "tests/browser"),
+    ("tests/chaos", "tests/contracts", "tests/examples", "tests/store", "tests/unit"),
 )
 ORDER = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
 CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+) in \d[\d.]*s.*$", re.MULTILINE)

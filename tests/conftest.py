@@ -77,17 +77,20 @@ _sharing = _Sharing()
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """Two real worker processes for the whole session; a test that kills one waits for its heir."""
-    from distributed import LocalCluster  # heavy: only sessions that need a cluster pay for it
+    import dask  # heavy, like the next: only sessions that need a cluster pay for it
+    from distributed import LocalCluster
 
     before = leaks.Footprint.now()
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        local_directory=str(tmp_path_factory.mktemp("cluster")),
-    ) as cluster:
+    with dask.config.set(foreign.CALM):
+        starting = LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            local_directory=str(tmp_path_factory.mktemp("cluster")),
+        )
+    with starting as cluster:
         _sharing.add(before)
         leaks.shared_pids.append(lambda: {n.pid for n in cluster.workers.values() if n.pid})
         yield cluster

@@ -292,7 +292,7 @@ class Driver:
 
     def refuse(self, error: BaseException, now: float) -> None:
         """The cluster is gone for good: everything that is not final crashes with `error`."""
-        self.refusal = error
+        self.refusal = self._endings.refusal = error
         for parcel_id in list(self.parcels):
             for run in self._roots(self._close(parcel_id)):
                 self._refuse(run, now)

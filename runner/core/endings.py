@@ -17,6 +17,7 @@ from daskflow.runner.core.states import (
     AWAITING_RETRY,
     CANCELLED,
     COMPLETED,
+    CRASHED,
     FINAL,
     NOT_READY,
     PENDING,
@@ -40,6 +41,7 @@ class Endings:
     def __init__(self, lanes: Lanes) -> None:
         self.decisions = Decisions([], [], [], [])
         self.inputs = Inputs(lanes, self._spoiled)
+        self.refusal: BaseException | None = None  # why nothing can run any more
         self._lanes = lanes
         self._settling: deque[tuple[Run, float]] = deque()
         self._busy = False
@@ -115,6 +117,9 @@ class Endings:
             return
         self.unstart(run)  # lost with its parcel, and with it an input that ended since
         root = cause.cause or cause
+        if self.refusal is not None and root.error is self.refusal:
+            self.end(run, CRASHED, at, str(self.refusal), self.refusal)
+            return
         if root.state in SUCCESSFUL and root.error is not None:
             text = f"the result of {root.label} was lost, and making it again ended in "
             text += describe(root.error)

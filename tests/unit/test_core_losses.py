@@ -280,3 +280,12 @@ def test_a_driver_with_nothing_to_do_holds_no_run_of_a_cancelled_flow(story):
     alive: weakref.ref[Run] = weakref.ref(run)
     del run
     assert alive() is None
+
+
+def test_runs_that_wait_for_others_crash_with_the_same_error_when_nothing_can_run(story):
+    parent = story.submit(story.task())
+    child = story.submit(parent.stage, parent)
+    grandchild = story.submit(parent.stage, child)
+    error = ConnectionError("no cluster")
+    story.driver.refuse(error, story.now)
+    assert {(run.state, run.error) for run in (parent, child, grandchild)} == {(CRASHED, error)}

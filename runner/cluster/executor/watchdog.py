@@ -32,7 +32,7 @@ def watch(parcel: ActiveParcel) -> None:
     """Look after `parcel` from now on."""
     global _thread
     _parcels.add(parcel)
-    if not _wake.is_set():
+    if not _wake.is_set() or _thread is None or not _thread.is_alive():
         with _lock:
             if _thread is None or not _thread.is_alive():
                 _thread = threading.Thread(target=_run, name="daskflow-watchdog", daemon=True)

@@ -30,6 +30,7 @@ __all__ = [
 
 FORMAT = 1
 _US = 1_000_000
+_CARRIED_BYTES = 4096
 _read_parts = json.JSONDecoder().raw_decode
 
 _SCHEMA = pa.schema(
@@ -103,6 +104,12 @@ class Entry(NamedTuple):
     def without_payload(self) -> Entry:
         """Return the entry without its value, to keep many of them in memory."""
         return self._replace(payload=None)
+
+    def carried(self) -> Entry:
+        """Return the entry as it travels with an outcome: with its value only if that is tiny."""
+        if self.payload is None or len(self.payload) <= _CARRIED_BYTES:
+            return self
+        return self.without_payload()
 
     def expired(self, now: float) -> bool:
         """Say whether the entry counts as a miss at `now` (unix seconds)."""

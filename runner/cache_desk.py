@@ -111,8 +111,7 @@ class CacheDesk:
     def _hit(self, run: Run, address: StoreAddress, entry: Entry, now: float) -> None:
         from daskflow.caching.plans import StoredRef  # only flows that cache get here
 
-        small = entry.payload is not None and len(entry.payload) <= 4096
-        ref = StoredRef(address, entry if small else entry.without_payload())
+        ref = StoredRef(address, entry.carried())
         cache = _cache(run)
         cache.hit, cache.digest, cache.made_as = True, entry.content_digest, entry.key
         cache.status = hit_status(entry.key, entry.duration_s)

@@ -190,7 +190,7 @@ def found_by(looked: Looked) -> Cached | None:
     entry = looked.entry
     if entry is None:
         return None
-    return Cached(entry.key, StoredRef(looked.plan.store, _kept(entry)))
+    return Cached(entry.key, StoredRef(looked.plan.store, entry.carried()))
 
 
 def finish(looked: Looked, run_id: str, result: Any, duration_s: float, at: float) -> Made:
@@ -263,13 +263,8 @@ def commit(made: Sequence[Made]) -> list[Entry | DaskflowError | None]:
                     _warn(plan, "store", "does not cache its result", _reason(error))
             continue
         for at, entry in zip(places, published, strict=True):
-            entries[at] = _kept(entry)
+            entries[at] = entry.carried()
     return entries
-
-
-def _kept(entry: Entry) -> Entry:
-    """Without the value, when it is larger than what an outcome should carry about."""
-    return entry if entry.payload is None or len(entry.payload) <= 4096 else entry.without_payload()
 
 
 def _unstored(plan: CachePlan, error: BaseException) -> StoreError:

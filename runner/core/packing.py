@@ -43,6 +43,8 @@ class PackingRules(NamedTuple):
     ----------
     target_s : float
         Work that a full parcel holds at least, in seconds.
+    growth : float
+        How many times as much it may hold while there is much more to do.
     floor_s : float
         Work below which splitting a parcel costs more than it gains (one Dask task: 2-3 ms of CPU).
     max_runs : int
@@ -63,6 +65,7 @@ class PackingRules(NamedTuple):
     """
 
     target_s: float = 0.05
+    growth: float = 5.0
     floor_s: float = 0.008
     max_runs: int = 2048
     depth: int = 2
@@ -73,9 +76,15 @@ class PackingRules(NamedTuple):
     parcel_bytes: int = 4 << 20
 
 
-def full_parcel_s(slots: int, rules: PackingRules) -> float:
-    """Seconds of work that a full parcel holds."""
-    return max(rules.target_s, slots * rules.scheduler_s / rules.scheduler_load)
+def full_parcel_s(slots: int, rules: PackingRules, waiting_s: float = 0.0) -> float:
+    """Seconds of work that a full parcel holds, while `waiting_s` of work are ready in its lane.
+
+    With much to do, larger ones cost the cluster less, and the smaller ones that come at the end
+    still spread it evenly.
+    """
+    share = waiting_s / (rules.depth * slots)
+    long_s = min(share, rules.growth * rules.target_s)
+    return max(rules.target_s, long_s, slots * rules.scheduler_s / rules.scheduler_load)
 
 
 def parcel_size(
@@ -103,9 +112,9 @@ def parcel_size(
     if known is None:
         return 1
     cost_s = known + rules.overhead_s + _riding_s(stage.ready[0], rules)
-    full_s = full_parcel_s(slots, rules)
+    full_s = full_parcel_s(slots, rules, waiting_s)
     floor_s = rules.floor_s
-    if full_s > rules.target_s:
+    if full_parcel_s(slots, rules) > rules.target_s:
         # the scheduler hands n parcels out in n * scheduler_s, and the last takes 1 / n of the work
         floor_s = max(floor_s, math.sqrt((waiting_s + flying_s) * rules.scheduler_s))
     share = max(

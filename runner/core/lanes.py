@@ -18,6 +18,7 @@ from daskflow.runner.core.packing import (
     PROBE_AGAIN_S,
     PackingRules,
     async_room,
+    async_size,
     fuse,
     parcel_share,
     parcel_size,
@@ -119,8 +120,12 @@ class Lanes:
         """
         self.next_due = None
         for lane in self._order:
-            if lane.turns and (room := window(lane, slots, self.rules)) > 0:
+            sent = -1
+            while len(send) > sent and lane.turns and (room := window(lane, slots, self.rules)) > 0:
+                sent = len(send)
                 self._pack_lane(lane, room, slots, now, send)
+                if not lane.key.is_async:  # what overlaps takes no slot, and may all go
+                    break
 
     def _pack_lane(self, lane: Lane, room: int, slots: int, now: float, send: list[Parcel]) -> None:
         turns, rules, is_async = lane.turns, self.rules, lane.key.is_async
@@ -130,7 +135,7 @@ class Lanes:
             turn = turns.next()
             stage, share, alone = turn.stage, 0.0, turns.is_alone(turn)
             while room > 0:
-                parcel = self._next_parcel_of(lane, stage, waiting_s, slots, now)
+                parcel = self._next_parcel_of(lane, stage, waiting_s, slots, room, now)
                 if parcel is None:
                     if stage.ready:
                         blocked.append(stage)
@@ -147,7 +152,7 @@ class Lanes:
             turns.put(stage)
 
     def _next_parcel_of(
-        self, lane: Lane, stage: Stage, waiting_s: float, slots: int, now: float
+        self, lane: Lane, stage: Stage, waiting_s: float, slots: int, room: int, now: float
     ) -> Parcel | None:
         """The next parcel of `stage`; None when nothing of it may go for now."""
         ready, rules = stage.ready, self.rules
@@ -163,9 +168,10 @@ class Lanes:
             if stage.probing >= probes_by(now - stage.probed_at, rules):
                 self.next_due = now + PROBE_AGAIN_S
                 return None
-        size = 1 if probe else parcel_size(stage, waiting_s, lane.work_s, slots, rules)
         if is_async:
-            size = min(size, async_room(lane, slots, rules))
+            size = min(async_size(stage, room, rules), async_room(lane, slots, rules))
+        else:
+            size = 1 if probe else parcel_size(stage, waiting_s, lane.work_s, slots, rules)
         runs = [ready.popleft()]
         if runs[0].solo or runs[0].redo:
             work_s = (stage.estimate.seconds or 0.0) + rules.overhead_s

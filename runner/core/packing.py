@@ -21,6 +21,7 @@ __all__ = [
     "PROBE_AGAIN_S",
     "PackingRules",
     "async_room",
+    "async_size",
     "full_parcel_s",
     "fuse",
     "parcel_share",
@@ -106,8 +107,6 @@ def parcel_size(
     rules : PackingRules
     """
     ready = len(stage.ready)
-    if stage.lane_key.is_async:
-        return max(1, min(ready, rules.max_runs, math.ceil(ready / slots)))
     known = stage.estimate.seconds
     if known is None:
         return 1
@@ -125,6 +124,12 @@ def parcel_size(
     large = stage.estimate.result_bytes
     roomy = int(rules.parcel_bytes / large) if large else ready
     return max(1, min(ready, rules.max_runs, int(full_s / cost_s), share, roomy))
+
+
+def async_size(stage: Stage, room: int, rules: PackingRules) -> int:
+    """How many ready async runs the next parcel takes, when `room` parcels are to share them."""
+    ready = len(stage.ready)
+    return max(1, min(ready, rules.max_runs, math.ceil(ready / room)))
 
 
 def _riding_s(run: Run, rules: PackingRules) -> float:

@@ -252,13 +252,24 @@ def test_a_stage_that_was_emptied_by_a_cancelled_flow_hides_no_other():
     assert story.sent() == [[run]]
 
 
-def test_async_runs_ride_together_without_probes():
+def test_async_runs_ride_together_without_probes_and_all_at_once():
+    story = Story(slots=2)
+    tasks = [story.task(lane=LaneKey(is_async=True)) for _ in range(2)]
+    for task in tasks:
+        for _ in range(100):
+            story.submit(task)
+    sent = story.sent()
+    assert sum(len(parcel) for parcel in sent) == 200
+    assert [len(parcel) for parcel in sent[:1]] == [50]
+    assert len(sent) <= 4
+
+
+def test_async_runs_of_one_task_are_spread_evenly():
     story = Story(slots=2)
     task = story.task(lane=LaneKey(is_async=True))
-    for _ in range(100):
+    for _ in range(101):
         story.submit(task)
-    assert [len(parcel) for parcel in story.sent()] == [50, 25]
-    assert [len(parcel) for parcel in story.sent()] == [13, 6]
+    assert [len(parcel) for parcel in story.sent()] == [51, 50]
 
 
 def test_the_window_of_async_runs_counts_runs():

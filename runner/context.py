@@ -43,6 +43,7 @@ class FlowInfo(NamedTuple):
     flow_name: str
     tags: tuple[str, ...] = ()
     log_level: int = logging.INFO
+    attempt: int = 1  # of the flow function
 
 
 class TaskInfo(NamedTuple):
@@ -112,6 +113,7 @@ class FlowRunContext(Protocol):
     @property
     def deadline(self) -> Deadline | None: ...
     def log(self, line: LogLine) -> None: ...
+    def subflow(self, flow: Any, bound: Any, /) -> Any: ...
 
 
 current_task_run: ContextVar[TaskRunContext | None] = ContextVar("daskflow_task_run", default=None)

@@ -25,8 +25,8 @@ from daskflow.runner.nesting import Deliverer, Nesting
 from daskflow.runner.outcomes import Journal
 
 if TYPE_CHECKING:
+    from daskflow.runner.cluster.answers import Answer
     from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
-    from daskflow.runner.cluster.nested import Answer
     from daskflow.runner.cluster.protocol import Report
     from daskflow.runner.cluster.session import Session
 
@@ -63,7 +63,7 @@ class DriverThread:
         self.session: Session | None = None
         self.driver = Driver(rules, random.random)
         self._deliverer = Deliverer(self._answer)
-        self.nesting = Nesting(self.driver, self._deliverer)
+        self.nesting = Nesting(self.driver, self._deliverer, self.hurry)
         self.changed = threading.Condition()
         self.broken: BaseException | None = None
         self.refused: DaskflowError | None = None  # why there is no session
@@ -248,10 +248,10 @@ class DriverThread:
                 self.changed.notify_all()
             for callback in callbacks:
                 self._call(callback)
-            self.nesting.answer()
         elif self.driver.late or not send:
             with self.changed:
                 self.changed.notify_all()
+        self.nesting.answer()
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:
@@ -288,10 +288,7 @@ class DriverThread:
             driver.parcel_done(parcel.id)
 
     def _asked_in(self, kind: str, blob: bytes) -> None:
-        self.post(self._asked, kind, blob)
-
-    def _asked(self, kind: str, blob: bytes) -> None:
-        self.nesting.take(kind, blob)
+        self.post(self.nesting.take, kind, blob)
 
     def _answer(self, worker: str, answers: list[Answer]) -> None:
         if self._dispatch is not None:
@@ -370,6 +367,7 @@ class DriverThread:
         now = time.time()
         self._take_submitted()
         self.driver.cancel(scope, now)
+        self.nesting.cancel(scope)
         self._drop_at = now + _UNSTARTED_S
 
     def _drop_unstarted(self, now: float) -> None:
@@ -389,6 +387,7 @@ class DriverThread:
             self.driver.cancel(scope, now)
         for parcel_id in list(self.driver.parcels):
             self.driver.drop_parcel(parcel_id, now)
+        self._forget_nested()
         self._carry_out()
 
     def _close_session(self) -> None:

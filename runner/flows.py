@@ -7,7 +7,7 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from daskflow.runner.callables import (
     check_function,
@@ -16,6 +16,7 @@ from daskflow.runner.callables import (
     plain_function,
     signature_of,
 )
+from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 from daskflow.runner.hooks import FLOW_HOOKS, FlowHooks, gather_hooks
 from daskflow.runner.options import (
     check_count,
@@ -27,6 +28,9 @@ from daskflow.runner.options import (
     check_timeout,
     fill_template,
 )
+
+if TYPE_CHECKING:
+    from daskflow.runner.lifecycle import FlowLife
 
 __all__ = ["Flow", "flow"]
 
@@ -144,7 +148,7 @@ class Flow(FlowHooks, Generic[P, R]):
             What the function raised.
         """
         return_state = bool(kwargs.pop("return_state", False))
-        from daskflow.runner.engine import run_flow, run_flow_async  # only when something runs
+        from daskflow.runner.lifecycle import run_to_end, run_to_end_async  # when something runs
         from daskflow.runner.parameters import bind_parameters, holds_futures
 
         def bind() -> inspect.BoundArguments:
@@ -163,12 +167,25 @@ class Flow(FlowHooks, Generic[P, R]):
             async def run() -> Any:
                 # waiting for the results of futures must not hold up the event loop
                 bound = await asyncio.to_thread(bind) if early is None else early
-                state = await run_flow_async(self, bound)
+                state = await run_to_end_async(self._new_run(bound))
                 return state if return_state else state.result()
 
             return run()  # type: ignore[return-value]
-        state = run_flow(self, bind())
+        state = run_to_end(self._new_run(bind()))
         return state if return_state else state.result()  # type: ignore[return-value]
+
+    def _new_run(self, bound: inspect.BoundArguments) -> FlowLife:
+        """A run of this flow, made by the flow run around it, or where there is none."""
+        if (around := current_flow_run.get()) is not None:
+            return around.subflow(self, bound)  # type: ignore[no-any-return]
+        handle = current_parcel.get() if current_task_run.get() is not None else None
+        if handle is not None and (parcel := handle()) is not None:
+            from daskflow.runner.cluster.nested_flows import NestedFlowRun  # workers only
+
+            return NestedFlowRun.in_task(self, bound, parcel)
+        from daskflow.runner.engine import FlowRun  # store and cluster: only when something runs
+
+        return FlowRun(self, bound)
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A copy of this flow with other options."""

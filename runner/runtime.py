@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from daskflow.runner.context import current_flow_run, current_task_run
+from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 
 __all__ = ["flow_run", "task_run"]
 
@@ -45,7 +45,10 @@ class _FlowRun:
 
     @property
     def attempt(self) -> int | None:
-        """1 for the first attempt of the flow; None on workers."""
+        """1 for the first attempt of the flow."""
+        task = current_task_run.get()
+        if task is not None:
+            return task.flow.attempt if task.flow else None
         flow = current_flow_run.get()
         return flow.attempt if flow else None
 
@@ -60,9 +63,21 @@ class _FlowRun:
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Parameters of the flow run; empty on workers, which get what they are handed."""
-        flow = current_flow_run.get()
-        return dict(flow.parameters) if flow else {}
+        """Parameters of the flow run.
+
+        A task on another process gets copies, sent when it first asks for them.  Those that do not
+        pickle or have more than 1 MiB are left out there; ``parameters["name"]`` of one of them
+        raises a `UsageError` that says so.
+        """
+        flow, task = current_flow_run.get(), current_task_run.get()
+        if flow is not None:
+            return dict(flow.parameters)
+        handle = current_parcel.get() if task is not None else None
+        if task is None or task.flow is None or handle is None or (parcel := handle()) is None:
+            return {}
+        from daskflow.runner.cluster.parameters import parameters_of  # workers only
+
+        return parameters_of(parcel, task.flow.id)
 
 
 class _TaskRun:

@@ -7,42 +7,38 @@ the driver's thread and direct calls to the caller's, so each has counters of it
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
-from daskflow.errors import TaskTimedOut, UsageError
+from daskflow.errors import UsageError
 from daskflow.runner.arguments import encode_live
-from daskflow.runner.cluster.executor.functions import register_function
+from daskflow.runner.cluster.called_tasks import Reserved
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
-from daskflow.runner.code import function_bytes, source_digest, travelling_modules
-from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo, current_task_run
-from daskflow.runner.core.driver import describe
+from daskflow.runner.code import source_digest
+from daskflow.runner.context import FlowInfo, TaskInfo, current_task_run
 from daskflow.runner.core.graph import Remote, Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
-from daskflow.runner.core.states import COMPLETED, FAILED, SUCCESSFUL, TIMED_OUT
+from daskflow.runner.core.states import COMPLETED, SUCCESSFUL
 from daskflow.runner.futures import TaskFuture
-from daskflow.runner.hooks import AttemptInfo
+from daskflow.runner.hook_thread import HookCalls
 from daskflow.runner.inline import InlineShell
-from daskflow.runner.mapping import MapLeftovers
+from daskflow.runner.pace import Pace
 from daskflow.runner.record import FlowRecord, as_json
+from daskflow.runner.retry_conditions import retry_condition
 from daskflow.runner.reuse import Reuse
 from daskflow.runner.shell import DriverShell
-from daskflow.runner.state import State
 from daskflow.runner.store.rows import TaskRow
 from daskflow.runner.tagging import current_tags
+from daskflow.runner.task_codes import code_for, same_code
 from daskflow.runner.telling import TaskHookCalls
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.nested import Ask
     from daskflow.runner.tasks import Task
 
-__all__ = ["TaskRuns", "retry_condition"]
-
-_logger = logging.getLogger(FLOW_LOGGER)
+__all__ = ["TaskRuns"]
 
 
 class _Use:
@@ -81,6 +77,8 @@ class TaskRuns:
         Executes what is submitted.
     retries : int, default 0
         Of the flow: with any, what succeeded is remembered.
+    calls : HookCalls, optional
+        Who has hooks called; default: a thread of its own.
 
     Attributes
     ----------
@@ -88,7 +86,6 @@ class TaskRuns:
         What was submitted, and what was called directly.
     hooks : TaskHookCalls
         Of all its tasks.
-    map_leftovers : MapLeftovers
     """
 
     def __init__(
@@ -99,18 +96,19 @@ class TaskRuns:
         record: FlowRecord,
         shell: DriverShell | InlineShell,
         retries: int = 0,
+        calls: HookCalls | None = None,
     ) -> None:
         self._info = info
         self._log_prints = log_prints
+        self._settings = settings
         self._defaults = settings.tasks
-        self._record = record
-        self._shell = shell
+        self._record = self.record = record
+        self._shell = self.shell = shell
         self._next_number = shell.next_number
         self.submitted = Scope(info.id, record)
         self.called = Scope(info.id, record)
         self._base_tags = current_tags.get()
-        self.hooks = TaskHookCalls(shell)
-        self.map_leftovers = MapLeftovers()
+        self.hooks = TaskHookCalls(shell, calls)
         self._uses: dict[Task[Any, Any], _Use] = {}
         self._tagged: dict[tuple[Task[Any, Any], frozenset[str]], _Use] = {}
         self._indexes: dict[str, Callable[[], int]] = {}
@@ -123,6 +121,7 @@ class TaskRuns:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait_for: Sequence[Any],
+        pace: Pace | None = None,
     ) -> TaskFuture[Any]:
         """Hand a task run to the cluster; microseconds, no I/O."""
         task.check_arguments(args, kwargs)
@@ -158,13 +157,18 @@ class TaskRuns:
             self.hooks.keep(future, run.number)
         if self._reuse is not None:
             self._reuse.remember(key, future)
-        shell.submit(run)
+        if pace is None:
+            shell.submit(run)
+        else:
+            pace.submit(run)
         return future
 
-    def nested_run(self, task: Task[Any, Any], parent: Run, ask: Ask, deps: tuple[Run, ...]) -> Run:
+    def nested_run(
+        self, task: Task[Any, Any], parent: Run | None, ask: Ask, deps: tuple[Run, ...]
+    ) -> Run:
         """A run that a task on a worker asked for; called by the driver's thread, not submitted."""
-        task = self._same_task(task)
-        use = self._uses.get(task) or self._use(task)
+        task = self.same_task(task)
+        use = self._use_with(task, ask.tags)
         stage = use.stage or self._submit_stage(task, use)
         run = Run(
             stage,
@@ -175,14 +179,28 @@ class TaskRuns:
             ask.allowed,
             ask.taken,
         )
-        run.name, run.parents = ask.name, (parent.number,)
+        run.name, run.parents = ask.name, None if parent is None else (parent.number,)
         return run
 
-    def _same_task(self, task: Task[Any, Any]) -> Task[Any, Any]:
+    def inside(
+        self, info: FlowInfo, log_prints: bool, record: FlowRecord, calls: HookCalls
+    ) -> TaskRuns:
+        """The task runs of a flow run on a worker; they use the same cluster."""
+        return TaskRuns(info, log_prints, self._settings, record, self.shell, calls=calls)
+
+    def reserve(self, task: Task[Any, Any], tags: Sequence[str], many: int) -> Reserved:
+        """Numbers and names for runs that a worker executes itself."""
+        use = self._use_with(self.same_task(task), tags)
+        numbers = [self._next_number() for _ in range(many)]
+        indexes = [use.next_index() for _ in range(many)]
+        log_prints = self._task_info(task, use).log_prints
+        return Reserved(use.number, use.policy, use.tags, log_prints, numbers, indexes)
+
+    def same_task(self, task: Task[Any, Any]) -> Task[Any, Any]:
         """The task that this flow run knows already, if `task` is a copy of it."""
         for known in list(self._uses):
             if known.name == task.name and known.options == task.options:
-                if known.fn is task.fn or code_of(known.fn) == code_of(task.fn):
+                if known.fn is task.fn or same_code(known.fn, task.fn):
                     return known
         return task
 
@@ -217,11 +235,11 @@ class TaskRuns:
             self._reuse.remember(key, run)
         return run
 
-    def again(self) -> None:
+    def again(self, attempt: int) -> None:
         """The flow function is about to run again: new runs, for those that did not succeed."""
-        assert self._reuse is not None
-        self._reuse.again()
-        self.map_leftovers = MapLeftovers()
+        if self._reuse is not None:
+            self._reuse.again()
+        self._info = self._info._replace(attempt=attempt)
         self.submitted = Scope(self._info.id, self._record)
         self.called = Scope(self._info.id, self._record)
         for use in [*self._uses.values(), *self._tagged.values()]:
@@ -281,6 +299,13 @@ class TaskRuns:
         use = self._uses[task] = self._new_use(task, self._base_tags)
         return use
 
+    def _use_with(self, task: Task[Any, Any], tags: Sequence[str]) -> _Use:
+        """A task as used on a worker, inside ``with tags(...)`` or not."""
+        together = self._base_tags.union(tags)
+        if together == self._base_tags:
+            return self._uses.get(task) or self._use(task)
+        return self._use_tagged(task, together)
+
     def _use_tagged(self, task: Task[Any, Any], tags: frozenset[str]) -> _Use:
         use = self._tagged.get((task, tags))
         if use is None:
@@ -316,7 +341,8 @@ class TaskRuns:
         return use
 
     def _submit_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
-        use.stage = self._stage(task, use, self.submitted, self._code(task, use))
+        code = code_for(task, self._task_info(task, use), self._info, self.shell)
+        use.stage = self._stage(task, use, self.submitted, code)
         return use.stage
 
     def _inline_stage(self, task: Task[Any, Any], use: _Use) -> Stage:
@@ -342,56 +368,6 @@ class TaskRuns:
             self._record.hooks = self.hooks
         return stage
 
-    def _code(self, task: Task[Any, Any], use: _Use) -> Code:
-        info, shell = self._task_info(task, use), self._shell
-        if isinstance(shell, InlineShell) or shell.live:
-            digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
-            register_function(digest, task.fn)
-            return Code(digest, None, task.is_async, info, self._info, task.fn, task.timeout_s)
-        same_machine = shell.runner.same_machine
-        travelling = travelling_modules(task.fn, same_machine)
-        if travelling:
-            shell.literals.travel(travelling)
-            _tell_travelling(task.name, travelling)
-        digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
-        return Code(digest, blob, task.is_async, info, self._info, task.fn, task.timeout_s)
-
     def _task_info(self, task: Task[Any, Any], use: _Use) -> TaskInfo:
         chosen = task.log_prints
         return TaskInfo(task.name, use.tags, self._log_prints if chosen is None else chosen)
-
-
-def _tell_travelling(task_name: str, modules: Sequence[ModuleType]) -> None:
-    names = sorted(module.__name__ for module in modules)
-    _logger.debug(
-        "%s: workers cannot be expected to have %s; what the task uses of it travels with it "
-        "(install it there to import it instead)",
-        task_name,
-        ", ".join(names[:5]) + (f" and {len(names) - 5} more modules" if len(names) > 5 else ""),
-    )
-
-
-def code_of(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What two copies of a function have in common, one of which has travelled."""
-    code = getattr(function, "__code__", None)
-    place = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
-    return (*place, code.co_code, code.co_consts) if code is not None else (function,)
-
-
-def retry_condition(task: Task[Any, Any]) -> Callable[[Run, BaseException], bool] | None:
-    """`retry_condition_fn` of a task, as the driver asks it; one that raises says no."""
-    condition = task.retry_condition_fn
-    if condition is None:
-        return None
-
-    def retry_if(run: Run, error: BaseException) -> bool:
-        late = isinstance(error, TaskTimedOut) and error.task_run_id == run.task_run_id
-        state = State(TIMED_OUT if late else FAILED, describe(error), error=error)
-        attempt = AttemptInfo(run.task_run_id, run.label, run.attempt, state)
-        try:
-            return bool(condition(task, attempt, state))
-        except Exception:
-            _logger.exception("retry_condition_fn of %s raised; no retry", task.name)
-            return False
-
-    return retry_if

@@ -13,7 +13,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.cluster.executor.channel import Channel
@@ -66,6 +66,7 @@ class ActiveParcel:
         self.reported_at = self.now()
         self.telling = threading.Lock()  # held to decide what the next report says
         self._gave_way: set[int] = set()  # threads
+        self.besides: list[Callable[[], object]] = []  # what else the watchdog has to send
         self.waited_s = 0.0  # by the current run, for runs that it submitted
 
     def now(self) -> float:

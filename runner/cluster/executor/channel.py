@@ -14,13 +14,25 @@ from typing import Any, Protocol
 from daskflow.runner.cluster.protocol import Order, Report
 from daskflow.runner.context import FlowRunContext
 
-__all__ = ["Channel", "DirectChannel", "TopicChannel", "live_flows", "live_orders", "receivers"]
+__all__ = [
+    "Channel",
+    "DirectChannel",
+    "KeyGone",
+    "TopicChannel",
+    "live_flows",
+    "live_orders",
+    "receivers",
+]
 
 # Flow process only: who takes the reports of a topic, the orders that are not pickled, and the flow
 # runs that they belong to.
 receivers: dict[str, Callable[[Report], object]] = {}
 live_orders: dict[tuple[str, int], Order] = {}
 live_flows: dict[str, FlowRunContext] = {}
+
+
+class KeyGone(Exception):
+    """No worker has the value of this key any more."""
 
 
 class Channel(Protocol):
@@ -43,7 +55,13 @@ class Channel(Protocol):
         """Ask the driver for something that is no report; from any thread, without waiting."""
 
     def fetch(self, key: str, timeout: float | None) -> Any:
-        """The value that some worker keeps under `key`."""
+        """The value that some worker keeps under `key`.
+
+        Raises
+        ------
+        KeyGone
+        TimeoutError
+        """
 
 
 class DirectChannel:
@@ -120,7 +138,12 @@ class TopicChannel:
 
         client = self._worker._get_client()
         state: Any = "memory"  # what Dask calls it, though its annotation says otherwise
-        return client.gather(Future(key, client, state=state))
+        try:
+            return client.gather(Future(key, client, state=state))
+        except TimeoutError:
+            raise
+        except Exception as error:  # CancelledError, KeyError, KilledWorker: the version decides
+            raise KeyGone(key) from error
 
 
 def _secede() -> None:

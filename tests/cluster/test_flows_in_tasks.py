@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import time
 
 import pytest
 
-from daskflow import DaskTaskRunner, flow, get_run_logger, runtime, tags, task, wait
-from daskflow.errors import FlowFailed, ParameterError, UsageError
+from daskflow import DaskTaskRunner, flow, get_run_logger, runtime, task, wait
+from daskflow.errors import FlowFailed, ParameterError
 from daskflow.runner.store import open_store
 
 ONE_SLOT = DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1})
-ELSEWHERE = pytest.mark.parametrize("where", ["processes", "external"], indirect=True)
+LOCAL = pytest.mark.parametrize("where", ["processes", "threads"], indirect=True)
 PROCESSES = pytest.mark.parametrize("where", ["processes"], indirect=True)
 
 
@@ -89,6 +88,7 @@ def test_five_levels_of_flows_and_tasks_end_on_one_worker_with_one_thread():
     assert deep() == 4
 
 
+@LOCAL
 def test_flows_call_flows_there(where, home):
     @flow
     def inner():
@@ -107,6 +107,7 @@ def test_flows_call_flows_there(where, home):
     assert outer.parent_flow_run_id == around.flow_run_id
 
 
+@LOCAL
 def test_async_flows_in_async_tasks(where):
     @flow
     async def later(n):
@@ -175,6 +176,7 @@ def test_tasks_that_it_calls_directly_are_recorded(where, home):
         ][:2] == ["attempt 1", "attempt 2"]
 
 
+@LOCAL
 def test_a_direct_call_that_fails_is_a_failed_run(where, home):
     @flow
     def catching():
@@ -190,6 +192,7 @@ def test_a_direct_call_that_fails_is_a_failed_run(where, home):
 # ---- how it ends
 
 
+@LOCAL
 def test_what_it_raises_is_raised_in_the_task(where, home):
     @flow
     def broken():
@@ -224,6 +227,7 @@ def test_a_failure_that_nobody_looks_at_fails_it_and_not_the_flow_around(where, 
     assert runs == [("fails-0", "Failed")]
 
 
+@LOCAL
 def test_failures_that_it_looks_at_do_not_fail_it(where):
     @flow
     def careful():
@@ -238,6 +242,7 @@ def test_failures_that_it_looks_at_do_not_fail_it(where):
     assert run_in_task(where, careful) == [2]
 
 
+@LOCAL
 def test_it_waits_for_what_it_leaves_open(where, home, tmp_path):
     @task
     def writes():
@@ -253,6 +258,7 @@ def test_it_waits_for_what_it_leaves_open(where, home, tmp_path):
     assert (tmp_path / "written").exists()
 
 
+@LOCAL
 def test_its_retries_keep_what_succeeded(where, home, tmp_path):
     @task
     def counted(name):
@@ -279,6 +285,7 @@ def test_its_retries_keep_what_succeeded(where, home, tmp_path):
     assert (row.state, row.attempt) == ("Completed", 2)
 
 
+@LOCAL
 def test_its_time_limit_ends_it(where, home):
     @task
     def naps():
@@ -288,120 +295,15 @@ def test_its_time_limit_ends_it(where, home):
     def slow():
         naps.submit().result()
 
-    with pytest.raises(TimeoutError, match="timeout_seconds=0.2"):
+    with pytest.raises(TimeoutError, match=r"timeout_seconds=0\.2"):
         run_in_task(where, slow)
     row, _, _ = recorded(home, "slow")
     assert row.state == "TimedOut"
 
 
+@LOCAL
 def test_parameters_that_do_not_fit_fail_the_call(where, home):
     with pytest.raises(ParameterError, match="n: "):
         run_in_task(where, doubles, "many")
     with open_store(f"sqlite:///{home}/runs.db") as store:
         assert [row.flow_name for row in store.flow_runs()] == ["around"]
-
-
-# ---- what surrounds it
-
-
-def test_its_hooks_are_called_in_the_flow_process_once_each(where):
-    told = []
-
-    def hook(subflow, run, state):
-        told.append((subflow.name, run.name, dict(run.parameters), state.name, os.getpid()))
-
-    @flow(flow_run_name="hooked", on_running=[hook], on_completion=[hook], on_failure=[hook])
-    def hooked(x):
-        if x < 0:
-            raise ValueError("negative")
-        return double.submit(x).result()
-
-    assert run_in_task(where, hooked, 1) == 2
-    with pytest.raises(ValueError, match="negative"):
-        run_in_task(where, hooked, -1)
-    me = os.getpid()
-    assert told == [
-        ("hooked", "hooked", {"x": 1}, "Running", me),
-        ("hooked", "hooked", {"x": 1}, "Completed", me),
-        ("hooked", "hooked", {"x": -1}, "Running", me),
-        ("hooked", "hooked", {"x": -1}, "Failed", me),
-    ]
-
-
-def test_its_log_lines_are_its_own(where, home):
-    @flow(log_prints=True)
-    def talks():
-        get_run_logger().info("logged")
-        print("printed")
-
-    run_in_task(where, talks)
-    row, _, _ = recorded(home, "talks")
-    with open_store(f"sqlite:///{home}/runs.db") as store:
-        lines = [(line.number, line.message) for line in store.logs(row.flow_run_id)]
-    assert lines == [(None, "logged"), (None, "printed")]
-
-
-def test_tags_around_the_call_are_its_own(where, home):
-    @flow
-    def tagged():
-        return runtime.flow_run.tags, tags_there.submit().result()
-
-    @task(tags=["task"])
-    def tags_there():
-        return runtime.task_run.tags
-
-    def calling():
-        with tags("inside"):
-            return tagged()
-
-    with tags("outside"):
-        own, there = run_in_task(where, calling)
-    assert own == ("inside", "outside")
-    assert there == ("inside", "outside", "task")
-
-
-@ELSEWHERE
-def test_a_task_runner_of_its_own_is_refused_with_a_way_out(where):
-    @flow(task_runner="threads")
-    def elsewhere():
-        return double.submit(1).result()
-
-    with pytest.raises(
-        UsageError, match=r"task_runner of its own.*with_options\(task_runner=None\)"
-    ):
-        run_in_task(where, elsewhere)
-    assert run_in_task(where, elsewhere.with_options(task_runner=None)) == 2
-
-
-@PROCESSES
-def test_workers_load_neither_store_nor_engine_for_it(where):
-    @flow
-    def looks():
-        import sys
-
-        double(1)
-        double.submit(1).result()
-        return {"sqlite3", "daskflow.runner.engine", "daskflow.runner.shell"} & set(sys.modules)
-
-    def outside():
-        return looks()
-
-    before = run_in_task(where, lambda: {"sqlite3"} & set(__import__("sys").modules))
-    assert run_in_task(where, outside) <= before
-
-
-def test_it_crashes_with_the_worker_of_the_task_that_called_it(home, tmp_path):
-    marker = tmp_path / "died"
-
-    @flow(name="dies")
-    def dies():
-        double.submit(1).result()
-        if not marker.exists():
-            marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return "the second time"
-
-    assert run_in_task(ONE_SLOT, dies) == "the second time"
-    with open_store(f"sqlite:///{home}/runs.db") as store:
-        states = [row.state for row in store.flow_runs() if row.flow_name == "dies"]
-    assert sorted(states) == ["Completed", "Crashed"]

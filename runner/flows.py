@@ -7,23 +7,15 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from daskflow.runner.callables import (
-    check_function,
-    function_name,
-    is_async,
-    plain_function,
-    signature_of,
-)
 from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
-from daskflow.runner.hooks import FLOW_HOOKS, FlowHooks, gather_hooks
+from daskflow.runner.definitions import Definition
+from daskflow.runner.hooks import FLOW_HOOKS, FlowHooks
 from daskflow.runner.options import (
     check_count,
-    check_name,
     check_options,
     check_seconds,
-    check_switch,
     check_template,
     check_timeout,
     fill_template,
@@ -57,7 +49,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Flow(FlowHooks, Generic[P, R]):
+class Flow(Definition[P, R], FlowHooks):
     """A function under ``@flow``; calling it runs it.
 
     Attributes
@@ -68,38 +60,20 @@ class Flow(FlowHooks, Generic[P, R]):
     """
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
-        plain, self._kind = plain_function(fn)
-        check_function(plain, "@flow")
-        check_options(options, _OPTIONS, "@flow")
-        functools.update_wrapper(self, plain, updated=())
-        self.options: dict[str, Any] = {**_OPTIONS, **options}
-        self.fn: Callable[..., Any] = plain
+        super().__init__(fn, options, _OPTIONS, "flow", hooks=FLOW_HOOKS, dashes=True)
         chosen = self.options
-        default = function_name(plain).replace("_", "-")
-        given = chosen["name"]
-        self.name = check_name(default if given is None else given, "flow name")
-        self.description = chosen["description"] or inspect.getdoc(plain)
-        self.version = chosen["version"]
         self.task_runner = chosen["task_runner"]
-        self.log_prints = check_switch("log_prints", chosen["log_prints"])
         self.cancel_grace_seconds = check_seconds(
             "cancel_grace_seconds", chosen["cancel_grace_seconds"]
         )
         self.retries = check_count("retries", chosen["retries"])
         self.retry_delay_s = check_seconds("retry_delay_seconds", chosen["retry_delay_seconds"])
         self.timeout_s = check_timeout("timeout_seconds", chosen["timeout_seconds"])
-        gather_hooks(self.options, FLOW_HOOKS)
         check_template("flow_run_name", chosen["flow_run_name"])
-        self.is_async = is_async(plain)
         if self.task_runner is not None:
             from daskflow.runner.cluster.providers import resolve_task_runner  # checks the value
 
             resolve_task_runner(self.task_runner)
-
-    @functools.cached_property
-    def signature(self) -> inspect.Signature:
-        """Of the function."""
-        return signature_of(self.fn)
 
     @property
     def entrypoint(self) -> str | None:
@@ -190,7 +164,7 @@ class Flow(FlowHooks, Generic[P, R]):
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A copy of this flow with other options."""
         check_options(options, _OPTIONS, f"{self.name}.with_options()")
-        return _rebuild(self.fn, {**self.options, **options}, self._kind)
+        return self._copy(options)  # type: ignore[no-any-return]
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A flow that is a method gets its instance, or its class, as the first argument."""
@@ -200,16 +174,6 @@ class Flow(FlowHooks, Generic[P, R]):
         if self._kind is staticmethod or instance is None:
             return self
         return functools.partial(self, instance)
-
-    def __reduce__(self) -> Any:
-        return _rebuild, (self.fn, self.options, self._kind)
-
-    def __repr__(self) -> str:
-        return f"<Flow {self.name}>"
-
-
-def _rebuild(fn: Callable[..., Any], options: dict[str, Any], kind: Any) -> Flow[Any, Any]:
-    return Flow(kind(fn) if kind else fn, **options)
 
 
 @overload

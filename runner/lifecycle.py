@@ -63,6 +63,7 @@ class FlowLife(ABC):
     call: Callable[..., Any]
     constant: Callable[..., Any]
     pace: Callable[[int], Any]
+    parcel: Any = None  # in which a task on a worker has called it
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class FlowLife(ABC):
         log_prints: bool,
     ) -> None:
         self.flow = flow
+        self.is_async = flow.is_async
         self.bound = bound
         self.info = info
         self.attempt = 1

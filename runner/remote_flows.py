@@ -56,6 +56,8 @@ class RemoteFlow:
     """
 
     deadline: Deadline | None = None
+    is_async = False  # hooks are plain code in the flow process
+    parcel = None
 
     def __init__(
         self, around: FlowRunContext, outer: TaskRuns, begin: FlowBegin, parent: Run

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
 from daskflow.errors import UsageError
-from daskflow.runner.arguments import encode_live
+from daskflow.runner.arguments import Encoded, encode_live
 from daskflow.runner.cluster.called_tasks import Reserved
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
 from daskflow.runner.code import source_digest
@@ -139,15 +139,7 @@ class TaskRuns:
             if (known := self._reuse.earlier(key)) is not None:
                 self._reused(known._run)
                 return known  # type: ignore[no-any-return]
-        run = Run(
-            stage,
-            self._next_number(),
-            encoded.payload,
-            encoded.deps,
-            time.time(),
-            encoded.allowed,
-            encoded.taken,
-        )
+        run = self._new_run(stage, encoded, encoded.deps)
         if (caller := current_task_run.get()) is not None:
             run.parents = (caller.number,)
         if task.names_runs:
@@ -163,6 +155,10 @@ class TaskRuns:
             pace.submit(run)
         return future
 
+    def _new_run(self, stage: Stage, given: Encoded | Ask, deps: tuple[Run, ...]) -> Run:
+        number = self._next_number()
+        return Run(stage, number, given.payload, deps, time.time(), given.allowed, given.taken)
+
     def nested_run(
         self, task: Task[Any, Any], parent: Run | None, ask: Ask, deps: tuple[Run, ...]
     ) -> Run:
@@ -170,15 +166,7 @@ class TaskRuns:
         task = self.same_task(task)
         use = self._use_with(task, ask.tags)
         stage = use.stage or self._submit_stage(task, use)
-        run = Run(
-            stage,
-            self._next_number(),
-            ask.payload,
-            deps,
-            time.time(),
-            ask.allowed,
-            ask.taken,
-        )
+        run = self._new_run(stage, ask, deps)
         run.name, run.parents = ask.name, None if parent is None else (parent.number,)
         return run
 
@@ -220,15 +208,7 @@ class TaskRuns:
                 return known  # type: ignore[no-any-return]
         self._shell.wait_for(encoded.deps, None)
         deps = tuple(self._here(dep) for dep in encoded.deps)
-        run = Run(
-            stage,
-            self._next_number(),
-            encoded.payload,
-            deps,
-            time.time(),
-            encoded.allowed,
-            encoded.taken,
-        )
+        run = self._new_run(stage, encoded, deps)
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
         if self._reuse is not None:

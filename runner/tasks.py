@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from daskflow.errors import UsageError
 from daskflow.runner.arguments import check_call, check_waits
-from daskflow.runner.callables import (
-    check_function,
-    function_name,
-    is_async,
-    plain_arity,
-    plain_function,
-    signature_of,
-)
+from daskflow.runner.callables import plain_arity
 from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 from daskflow.runner.core.graph import Estimate, LaneKey
 from daskflow.runner.core.retries import RetryPolicy, validate_delays
+from daskflow.runner.definitions import Definition
 from daskflow.runner.future_lists import FutureList
 from daskflow.runner.futures import TaskFuture, allow_failure, unmapped
-from daskflow.runner.hooks import TASK_HOOKS, TaskHooks, gather_hooks
+from daskflow.runner.hooks import TASK_HOOKS, TaskHooks
 from daskflow.runner.mapping import run_map
 from daskflow.runner.options import (
     check_callable,
     check_count,
     check_factor,
-    check_name,
     check_options,
     check_priority,
     check_resources,
-    check_switch,
     check_tags,
     check_template,
     check_timeout,
@@ -73,7 +64,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Task(TaskHooks, Generic[P, R]):
+class Task(Definition[P, R], TaskHooks):
     """A function under ``@task``.
 
     Calling it runs it in this process, tracked; `submit` and `map` run it on the flow's cluster.
@@ -86,38 +77,21 @@ class Task(TaskHooks, Generic[P, R]):
     """
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
-        plain, self._kind = plain_function(fn)
-        check_function(plain, "@task")
-        check_options(options, _OPTIONS, "@task")
-        functools.update_wrapper(self, plain, updated=())
-        self.options: dict[str, Any] = {**_OPTIONS, **options}
-        self.fn: Callable[..., Any] = plain
+        super().__init__(fn, options, _OPTIONS, "task", hooks=TASK_HOOKS)
         chosen = self.options
-        given = chosen["name"]
-        self.name = check_name(function_name(plain) if given is None else given, "task name")
-        self.description = chosen["description"] or inspect.getdoc(plain)
-        self.version = chosen["version"]
         self.tags = check_tags(chosen["tags"])
         self.timeout_s = check_timeout("timeout_seconds", chosen["timeout_seconds"])
-        self.log_prints = check_switch("log_prints", chosen["log_prints"])
         self.names_runs = chosen["task_run_name"] is not None
         check_template("task_run_name", chosen["task_run_name"])
         self.retry_condition_fn = check_callable("retry_condition_fn", chosen["retry_condition_fn"])
-        self.is_async = is_async(plain)
         self.lane = LaneKey(
             check_priority(chosen["priority"]),
             self.is_async,
             check_resources(chosen["resources"]),
             check_workers(chosen["workers"]),
         )
-        gather_hooks(self.options, TASK_HOOKS)
         self.policy = self._policy(0, 0.0, 3)  # checks; the flow run fills in the settings
         self.estimate = Estimate()
-
-    @functools.cached_property
-    def signature(self) -> inspect.Signature:
-        """Of the function; read late, for unpickling makes a task before its function is whole."""
-        return signature_of(self.fn)
 
     @functools.cached_property
     def _plain_arity(self) -> tuple[int, int] | None:
@@ -253,7 +227,7 @@ class Task(TaskHooks, Generic[P, R]):
     def with_options(self, **options: Any) -> Task[P, R]:
         """A copy of this task with other options."""
         check_options(options, _OPTIONS, f"{self.name}.with_options()")
-        copy = _rebuild(self.fn, {**self.options, **options}, self._kind)
+        copy: Task[P, R] = self._copy(options)
         copy.estimate = self.estimate  # it is the same function: what is known of it stays known
         return copy
 
@@ -264,12 +238,6 @@ class Task(TaskHooks, Generic[P, R]):
         if self._kind is staticmethod or instance is None:
             return self
         return _BoundTask(self, instance)
-
-    def __reduce__(self) -> Any:
-        return _rebuild, (self.fn, self.options, self._kind)
-
-    def __repr__(self) -> str:
-        return f"<Task {self.name}>"
 
 
 class _BoundTask:
@@ -295,10 +263,6 @@ class _BoundTask:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
-
-
-def _rebuild(fn: Callable[..., Any], options: dict[str, Any], kind: Any) -> Task[Any, Any]:
-    return Task(kind(fn) if kind else fn, **options)
 
 
 def _flow_run(call: str) -> FlowRun | NestedHost:

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from daskflow import DaskTaskRunner, flow, get_run_logger, runtime, tags, task
+from daskflow import DaskTaskRunner, flow, get_client, get_run_logger, runtime, tags, task
 from daskflow.errors import UsageError
 from daskflow.runner.store import open_store
 
@@ -164,3 +164,26 @@ def test_it_crashes_with_the_worker_of_the_task_that_called_it(home, tmp_path):
     with open_store(f"sqlite:///{home}/runs.db") as store:
         states = [row.state for row in store.flow_runs() if row.flow_name == "dies"]
     assert sorted(states) == ["Completed", "Crashed"]
+
+
+@LOCAL
+def test_a_dask_client_is_there_for_it(where):
+    @flow
+    def uses():
+        with get_client() as client:
+            return client.submit(abs, -3).result()
+
+    @flow
+    async def uses_later():
+        async with get_client() as client:
+            return await client.submit(abs, -4)
+
+    @task
+    async def awaits():
+        return await uses_later()
+
+    @flow(task_runner=where)
+    def around():
+        return calls.submit(uses).result(timeout=60), awaits.submit().result(timeout=60)
+
+    assert around() == (3, 4)

@@ -21,7 +21,8 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
-from daskflow.runner.nesting import Deliverer, Nesting
+from daskflow.runner.delivering import Deliverer
+from daskflow.runner.nesting import Nesting
 from daskflow.runner.outcomes import Journal
 
 if TYPE_CHECKING:

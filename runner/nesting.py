@@ -11,10 +11,9 @@ import logging
 import pickle
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from daskflow.errors import TaskCancelled
+from daskflow.errors import DaskflowError, TaskCancelled, UsageError
 from daskflow.runner.cluster.answers import Answer
 from daskflow.runner.cluster.executor.errors import error_bytes, pickle_error
 from daskflow.runner.cluster.nested import Ask
@@ -23,7 +22,7 @@ from daskflow.runner.cluster.parameters import pack_parameters
 from daskflow.runner.cluster.protocol import BOUND_INPUT
 from daskflow.runner.cluster.sent_states import SentState
 from daskflow.runner.context import FlowRunContext
-from daskflow.runner.core.driver import Driver
+from daskflow.runner.core.driver import Driver, describe
 from daskflow.runner.core.graph import Remote, Run, Scope
 from daskflow.runner.core.states import CANCELLED, COMPLETED, FAILED, FINAL, SUCCESSFUL
 from daskflow.runner.hooks import AttemptInfo, Hooks
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from daskflow.runner.task_runs import TaskRuns
     from daskflow.runner.tasks import Task
 
-__all__ = ["Deliverer", "Nesting"]
+__all__ = ["Nesting"]
 
 _logger = logging.getLogger(__name__)
 
@@ -100,7 +99,8 @@ class Nesting:
             asked = pickle.loads(blob)
             self._take[kind](*asked)
         except Exception as error:  # a module that only workers have; another version of daskflow
-            _logger.exception("what a worker asked for (%s) cannot be done", kind)
+            if not isinstance(error, DaskflowError):
+                _logger.exception("what a worker asked for (%s) cannot be done", kind)
             if kind == "submit" and asked:
                 ask = Ask(*asked)
                 self._refuse(ask.worker, ask.token, error)
@@ -133,8 +133,16 @@ class Nesting:
 
     def _task(self, digest: str, blob: bytes | None) -> Task[Any, Any]:
         if blob is not None:
-            self._tasks[digest] = pickle.loads(blob)
-        return self._tasks[digest]
+            try:
+                self._tasks[digest] = pickle.loads(blob)
+            except Exception as error:  # user code: it imports modules
+                raise UsageError(
+                    "a task that was used on a worker cannot be loaded in the flow process, which "
+                    f"needs the modules that it comes from: {describe(error)}"
+                ) from error
+        if (task := self._tasks.get(digest)) is None:
+            raise UsageError("a task that was used on a worker could not be loaded before")
+        return task
 
     def _parent(self, parcel_id: int, number: int) -> Run | None:
         parcel = self._driver.parcels.get(parcel_id)
@@ -275,6 +283,7 @@ class Nesting:
         if (flow := self._flows.get(flow_run_id)) is not None:
             self._driver.cancel(flow.scope, time.time())
             self._drop_paces(flow.scope)
+            self.cancel(flow.scope)
 
     def _flow_ends(self, flow_run_id: str) -> None:
         if (flow := self._flows.pop(flow_run_id, None)) is not None:
@@ -289,7 +298,7 @@ class Nesting:
                 pace.drop()
 
     def cancel(self, scope: Scope) -> None:
-        """A flow run was cancelled: so are those that its tasks have called."""
+        """A flow run was cancelled: so are those that its task runs have called."""
         for flow in [each for each in self._flows.values() if each.parent.stage.scope is scope]:
             self._flow_cancels(flow.info.id)
 
@@ -353,28 +362,3 @@ def _pickled_error(run: Run) -> bytes:
     assert run.error is not None
     text = getattr(run.error.__cause__, "text", "") or f"{run.label}: {run.message}\n"
     return pickle.dumps((error_bytes(run.error, run.task_run_id), text), 5)
-
-
-class Deliverer:
-    """Sends answers to workers from a thread of its own: `Client.run` waits for the worker."""
-
-    def __init__(self, run: Callable[[str, list[Answer]], None]) -> None:
-        self._run = run
-        self._pool: ThreadPoolExecutor | None = None
-
-    def __call__(self, worker: str, answers: list[Answer] | Callable[[], list[Answer]]) -> None:
-        """Send `answers`, or what the function makes."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, thread_name_prefix="daskflow-answers")
-        self._pool.submit(self._send, worker, answers)
-
-    def _send(self, worker: str, answers: list[Answer] | Callable[[], list[Answer]]) -> None:
-        try:
-            self._run(worker, answers() if callable(answers) else answers)
-        except Exception as error:  # the worker is gone: so is the task that asked
-            _logger.debug("answers for %s were not delivered: %r", worker, error)
-
-    def close(self) -> None:
-        """Send nothing more."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)

@@ -201,14 +201,16 @@ class Task(Definition[P, R], TaskHooks):
             How many runs may fail, as a number or as a fraction of them, without the flow failing
             for it; for more than that, `result` of the list and the flow raise `TooManyFailed`.
         max_in_flight : int, optional
-            Runs of this map that are submitted and not final, at the most; `map` waits for room.
+            Runs of this map that are submitted and not final, at the most.  The end of one submits
+            the next; nobody waits for room.
 
         Returns
         -------
         FutureList
             One future per item, in order.  For iterators, which may go on for ever, a stream of
-            them: it takes an item when somebody waits for a future, so iterate over it or hand it
-            to `as_completed`; `result`, `ok` and the rest take all items.
+            them: it takes an item when somebody waits for a future, so iterate over it, with
+            ``async for`` in async code, or hand it to `as_completed`; `result`, `ok` and the rest
+            take all items.
 
         Raises
         ------

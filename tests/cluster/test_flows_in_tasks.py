@@ -66,6 +66,8 @@ def recorded(home, flow_name):
 def test_its_result_comes_back_and_its_record_is_complete(where, home):
     assert run_in_task(where, doubles, 3) == 6
     row, runs, around = recorded(home, "doubles")
+    with open_store(f"sqlite:///{home}/runs.db") as store:
+        assert [child.name for child in store.children(around.flow_run_id)] == ["doubles-3"]
     assert (row.name, row.state, row.parameters) == ("doubles-3", "Completed", '{"n": 3}')
     assert (row.parent_flow_run_id, row.parent_task_run) == (around.flow_run_id, 0)
     assert (row.pid, row.task_runner) == (os.getpid(), around.task_runner)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
 from daskflow import DaskTaskRunner, flow, get_client, get_run_logger, runtime, tags, task
-from daskflow.errors import UsageError
+from daskflow.errors import TaskTimedOut, UsageError
 from daskflow.runner.store import open_store
 
 ONE_SLOT = DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1})
@@ -187,3 +188,53 @@ def test_a_dask_client_is_there_for_it(where):
         return calls.submit(uses).result(timeout=60), awaits.submit().result(timeout=60)
 
     assert around() == (3, 4)
+
+
+@PROCESSES
+def test_it_ends_with_a_task_run_that_ran_out_of_time(where, home):
+    @task
+    def naps():
+        time.sleep(0.4)
+
+    @flow
+    def slow():
+        return [naps.submit().result() for _ in range(3)]
+
+    @task(timeout_seconds=0.2)
+    def late():
+        return slow()
+
+    @flow(task_runner=where, name="around")
+    def around():
+        return [late.submit().result(raise_on_failure=False)]
+
+    assert isinstance(around()[0], TaskTimedOut)
+    with open_store(f"sqlite:///{home}/runs.db") as store:
+        ended = [(row.state, row.message) for row in store.flow_runs() if row.flow_name == "slow"]
+    assert ended == [("Crashed", "late-0, the task run that called it, ended before it")]
+
+
+@PROCESSES
+def test_a_task_that_the_flow_process_cannot_load_fails_alone(where):
+    class Unloadable:
+        __name__ = __qualname__ = "unloadable"
+
+        def __call__(self):
+            return 1
+
+        def __reduce__(self):
+            return eval, ("1 / 0",)
+
+    @task
+    def submits(kind):
+        made = task(kind())
+        for _ in range(2):
+            with pytest.raises(UsageError, match=r"cannot be loaded|could not be loaded"):
+                made.submit().result(timeout=20)
+        return double.submit(2).result()
+
+    @flow(task_runner=where)
+    def around():
+        return submits.submit(Unloadable).result(timeout=60)
+
+    assert around() == 4

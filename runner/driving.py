@@ -77,6 +77,8 @@ class DriverThread:
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._closing = False
+        self.settling = 0  # threads that wait until a flow run is settled
+        self._writing = False  # something may have ended that is not told yet
         self._losses = 0
         self._look_at = 0.0
         self._look_soon_until = 0.0
@@ -111,8 +113,8 @@ class DriverThread:
         return scope.open + len(self._submitted)
 
     def settled(self, scope: Scope) -> bool:
-        """Whether every run of `scope` that was submitted is final."""
-        return scope.open == 0 and not self._submitted
+        """Whether every run of `scope` that was submitted is final, and its end on record."""
+        return scope.open == 0 and not self._submitted and not self._writing
 
     @property
     def closed(self) -> bool:
@@ -206,6 +208,7 @@ class DriverThread:
             patience = _OPEN_ROWS_S if patience is None else min(patience, _OPEN_ROWS_S)
         if self._wake.wait(patience) and not self._urgent.is_set():
             self._urgent.wait(_LINGER_S)
+        self._writing = True
         self._wake.clear()
         self._urgent.clear()
         self._take_submitted()
@@ -241,7 +244,8 @@ class DriverThread:
             if send:
                 dispatch.send(self._sendable(send, dispatch) if self._losses else send)
         self.outlet.write(final, transitions)
-        if final:
+        self._writing = False
+        if final or self.driver.late or not send or self.settling:
             with self.changed:
                 callbacks = [call for run in final for call in run.callbacks or ()]
                 for run in final:
@@ -249,9 +253,6 @@ class DriverThread:
                 self.changed.notify_all()
             for callback in callbacks:
                 self._call(callback)
-        elif self.driver.late or not send:
-            with self.changed:
-                self.changed.notify_all()
         self.nesting.answer()
 
     def _call(self, callback: Callable[[], object]) -> None:
@@ -306,8 +307,7 @@ class DriverThread:
 
     def _worker(self, news: WorkerNews) -> None:
         now = time.time()
-        dispatch = self._dispatch
-        if dispatch is None:
+        if (dispatch := self._dispatch) is None:
             return
         lost = news.action == "remove-worker"
         if lost and not news.expected:

@@ -124,7 +124,14 @@ class DriverShell:
     def wait_until_settled(self, scope: Scope, timeout: float | None = None) -> bool:
         """Block until no run of `scope` is open any more."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        return self._wait(lambda: self._thread.settled(scope), deadline)
+        thread = self._thread
+        with thread.changed:
+            thread.settling += 1
+        try:
+            return self._wait(lambda: thread.settled(scope), deadline)
+        finally:
+            with thread.changed:
+                thread.settling -= 1
 
     def _wait_for_room(self, scope: Scope) -> None:
         thread = self._thread

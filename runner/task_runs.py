@@ -139,7 +139,15 @@ class TaskRuns:
             if (known := self._reuse.earlier(key)) is not None:
                 self._reused(known._run)
                 return known  # type: ignore[no-any-return]
-        run = self._new_run(stage, encoded, encoded.deps)
+        run = Run(  # as `_new_run`, without its call: this is the hot path
+            stage,
+            self._next_number(),
+            encoded.payload,
+            encoded.deps,
+            time.time(),
+            encoded.allowed,
+            encoded.taken,
+        )
         if (caller := current_task_run.get()) is not None:
             run.parents = (caller.number,)
         if task.names_runs:

@@ -184,7 +184,17 @@ class FlowCaching:
         self._info = info
         self.parameters = parameters
         self._persist, self._storage = options
+        # asked here, where the flow starts: plans for what tasks submit are made in other threads
+        self._off, self._refreshing = _off.get(), _refreshing.get()
         self._warned: set[str] = set()
+
+    def inside(
+        self, info: FlowInfo, parameters: Mapping[str, Any], options: FlowCacheOptions
+    ) -> FlowCaching:
+        """That of a flow run which a task of this one has called."""
+        caching = FlowCaching(self._settings, info, parameters, options)
+        caching._off, caching._refreshing = self._off, self._refreshing
+        return caching
 
     def plan(self, task: Task[Any, Any]) -> CachePlan | None:
         """How the runs of `task` cache; None when they do not."""
@@ -194,7 +204,7 @@ class FlowCaching:
             persist = self._persist
             if persist is None and results.persist_by_default:
                 persist = True
-        if _off.get() or not results.enabled or not (options.asks or persist):
+        if self._off or not results.enabled or not (options.asks or persist):
             return None
         # only flows that cache pay for it
         from daskflow.caching.plans import SECRET_VARIABLE, CachePlan, StoreAddress
@@ -207,7 +217,7 @@ class FlowCaching:
         policy = options.policy
         if policy is None:
             policy = NO_CACHE if options.key_fn is not None else DEFAULT
-        names = _refreshing.get()
+        names = self._refreshing
         refresh = options.refresh
         if refresh is None:
             refresh = self._settings.tasks.refresh_cache

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from daskflow.config import Settings
 from daskflow.errors import UsageError
 from daskflow.runner.arguments import Encoded, encode_live
-from daskflow.runner.cache_plans import FlowCacheOptions, FlowCaching
 from daskflow.runner.cluster.called_tasks import Reserved
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
 from daskflow.runner.code import code_of, source_digest
@@ -40,6 +39,7 @@ from daskflow.runner.travelling import pickled_parameters
 
 if TYPE_CHECKING:
     from daskflow.caching.plans import CachePlan
+    from daskflow.runner.cache_plans import FlowCacheOptions, FlowCaching
     from daskflow.runner.cluster.nested import Ask
     from daskflow.runner.tasks import Task
 
@@ -183,7 +183,7 @@ class TaskRuns:
         calls: HookCalls,
     ) -> TaskRuns:
         """The task runs of a flow run on a worker; they use the same cluster."""
-        caching = FlowCaching(self._settings, info, parameters, options)
+        caching = self._caching.inside(info, parameters, options)
         shared = info, log_prints, self._settings, record, self.shell
         return TaskRuns(*shared, caching, calls=calls)
 

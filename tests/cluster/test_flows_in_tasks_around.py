@@ -8,9 +8,20 @@ import time
 
 import pytest
 
-from daskflow import DaskTaskRunner, flow, get_client, get_run_logger, runtime, tags, task
+from daskflow import (
+    FLOW_PARAMETERS,
+    DaskTaskRunner,
+    flow,
+    get_client,
+    get_run_logger,
+    runtime,
+    tags,
+    task,
+)
 from daskflow.errors import TaskTimedOut, UsageError
+from daskflow.runner.cache_plans import uncached
 from daskflow.runner.store import open_store
+from tests.cluster.told import Told
 
 ONE_SLOT = DaskTaskRunner(cluster_kwargs={"n_workers": 1, "threads_per_worker": 1})
 LOCAL = pytest.mark.parametrize("where", ["processes", "threads"], indirect=True)
@@ -85,6 +96,52 @@ def test_its_hooks_are_called_in_the_flow_process_once_each(where):
         ("hooked", "hooked", {"x": -1}, "Running", me),
         ("hooked", "hooked", {"x": -1}, "Failed", me),
     ]
+
+
+@PROCESSES
+def test_hooks_of_one_with_very_large_parameters_are_called_without_them(where):
+    told = []
+
+    @flow(on_completion=[lambda subflow, run, state: told.append((state.name, run.parameters))])
+    def large(data):
+        return len(data)
+
+    assert run_in_task(where, large, b"x" * 100_000) == 100_000
+    ((name, parameters),) = told
+    assert name == "Completed"
+    with pytest.raises(UsageError, match="larger than the 65,536 bytes"):
+        _ = parameters["data"]
+
+
+@LOCAL
+def test_its_tasks_cache_as_it_says(where, tmp_path):
+    told = Told(tmp_path / "told")
+
+    @task
+    def load(x):
+        told(f"load-{x}")
+        return 2 * x
+
+    @task(cache_policy=FLOW_PARAMETERS)
+    def once(number):
+        told("once")
+        return number
+
+    @flow(persist_result=True, result_storage=str(tmp_path / "results"))
+    def caching(n):
+        submitted = load.submit(n), once.submit(0)
+        return [future.result() for future in submitted], load(n + 1), once(submitted[1])
+
+    expected = [6, 0], 8, 0
+    assert run_in_task(where, caching, 3) == expected
+    assert told.take() == ["load-3", "load-4", "once"]
+    assert run_in_task(where, caching, 3) == expected
+    assert told.take() == []
+    assert run_in_task(where, caching, 4) == ([8, 0], 10, 0)
+    assert told.take() == ["load-5", "once"]
+    with uncached():
+        run_in_task(where, caching, 4)
+    assert told.take() == ["load-4", "load-5", "once", "once"]
 
 
 @LOCAL

@@ -184,16 +184,17 @@ class FlowCaching:
         self._info = info
         self.parameters = parameters
         self._persist, self._storage = options
-        # asked here, where the flow starts: plans for what tasks submit are made in other threads
+        # asked here, where the flow starts: plans are made in other threads, too
         self._off, self._refreshing = _off.get(), _refreshing.get()
         self._warned: set[str] = set()
 
     def inside(
         self, info: FlowInfo, parameters: Mapping[str, Any], options: FlowCacheOptions
     ) -> FlowCaching:
-        """That of a flow run which a task of this one has called."""
+        """That of a flow run inside of this one, wherever it starts."""
         caching = FlowCaching(self._settings, info, parameters, options)
-        caching._off, caching._refreshing = self._off, self._refreshing
+        caching._off |= self._off
+        caching._refreshing |= self._refreshing
         return caching
 
     def plan(self, task: Task[Any, Any]) -> CachePlan | None:

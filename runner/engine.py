@@ -94,9 +94,12 @@ class FlowRun(FlowLife):
             writer = open_writer(settings.store.url)
         self.record = FlowRecord(info.id, writer)
         self.record.name, self.record.home = info.name, self.shell
-        caching = FlowCaching(settings, info, bound.arguments, flow.caching)
+        cached = info, bound.arguments, flow.caching
+        self.caching: FlowCaching = (
+            parent.caching.inside(*cached) if parent else FlowCaching(settings, *cached)
+        )
         shared = info, self.log_prints, settings, self.record, self.shell
-        runs = TaskRuns(*shared, caching, flow.retries)
+        runs = TaskRuns(*shared, self.caching, flow.retries)
         self.submit: Callable[..., Any] = runs.submit
         self.call, self.constant, self.pace = runs.call, runs.constant, self._pace
         self._runs = runs

@@ -73,7 +73,8 @@ class RemoteFlow:
         self.record = FlowRecord(begin.info.id, outer.record.writer)
         self.record.name, self.record.home = begin.info.name, self.shell
         self.hooks = contextvars.copy_context().run(self._hooks_here, outer)
-        shared = begin.info, begin.log_prints, self.record, self.parameters, begin.caching
+        self.caching = outer.caching.inside(begin.info, self.parameters, begin.caching)
+        shared = begin.info, begin.log_prints, self.record, self.caching
         self.runs = outer.inside(*shared, self.hooks)
         # what its hooks may do: they are called in the flow process
         self.submit, self.call = self.runs.submit, self.runs.call

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
@@ -39,7 +39,7 @@ from daskflow.runner.travelling import pickled_parameters
 
 if TYPE_CHECKING:
     from daskflow.caching.plans import CachePlan
-    from daskflow.runner.cache_plans import FlowCacheOptions, FlowCaching
+    from daskflow.runner.cache_plans import FlowCaching
     from daskflow.runner.cluster.nested import Ask
     from daskflow.runner.tasks import Task
 
@@ -91,7 +91,7 @@ class TaskRuns:
         self._defaults = settings.tasks
         self._record = self.record = record
         self._shell = self.shell = shell
-        self._caching = caching
+        self._caching = self.caching = caching
         self._travelling: FlowInfo | None = None  # what goes to workers, once it is needed
         self._next_number = shell.next_number
         self.submitted = Scope(info.id, record)
@@ -178,12 +178,10 @@ class TaskRuns:
         info: FlowInfo,
         log_prints: bool,
         record: FlowRecord,
-        parameters: Mapping[str, Any],
-        options: FlowCacheOptions,
+        caching: FlowCaching,
         calls: HookCalls,
     ) -> TaskRuns:
         """The task runs of a flow run on a worker; they use the same cluster."""
-        caching = self._caching.inside(info, parameters, options)
         shared = info, log_prints, self._settings, record, self.shell
         return TaskRuns(*shared, caching, calls=calls)
 

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from daskflow.caching.code import CodeDigest
     from daskflow.caching.plans import CachePlan
     from daskflow.config import Settings
-    from daskflow.runner.flows import Flow
     from daskflow.runner.tasks import Task
 
 __all__ = [
     "CACHE_OPTIONS",
     "CacheOptions",
+    "FlowCacheOptions",
     "FlowCaching",
     "check_cache_options",
     "check_storage",
@@ -67,6 +67,16 @@ class CacheOptions(NamedTuple):
         if self.policy is not None:
             return self.policy.caches or bool(self.persist)
         return bool(self.key_fn or self.expires_s or self.persist)
+
+
+class FlowCacheOptions(NamedTuple):
+    """What one flow says about caching, checked."""
+
+    persist: bool | None = None
+    storage: str | None = None
+
+
+_NOTHING_SAID = FlowCacheOptions()
 
 
 def check_cache_options(chosen: Mapping[str, Any]) -> CacheOptions:
@@ -159,7 +169,8 @@ class FlowCaching:
     info : FlowInfo
     parameters : mapping
         Of the flow run.
-    flow : Flow, optional
+    options : FlowCacheOptions, optional
+        Of the flow.
     """
 
     def __init__(
@@ -167,14 +178,24 @@ class FlowCaching:
         settings: Settings,
         info: FlowInfo,
         parameters: Mapping[str, Any],
-        flow: Flow[Any, Any] | None = None,
+        options: FlowCacheOptions = _NOTHING_SAID,
     ) -> None:
         self._settings = settings
         self._info = info
         self.parameters = parameters
-        self._persist: bool | None = flow.options["persist_result"] if flow else None
-        self._storage: str | None = flow.options["result_storage"] if flow else None
+        self._persist, self._storage = options
+        # asked here, where the flow starts: plans are made in other threads, too
+        self._off, self._refreshing = _off.get(), _refreshing.get()
         self._warned: set[str] = set()
+
+    def inside(
+        self, info: FlowInfo, parameters: Mapping[str, Any], options: FlowCacheOptions
+    ) -> FlowCaching:
+        """That of a flow run inside of this one, wherever it starts."""
+        caching = FlowCaching(self._settings, info, parameters, options)
+        caching._off |= self._off
+        caching._refreshing |= self._refreshing
+        return caching
 
     def plan(self, task: Task[Any, Any]) -> CachePlan | None:
         """How the runs of `task` cache; None when they do not."""
@@ -184,7 +205,7 @@ class FlowCaching:
             persist = self._persist
             if persist is None and results.persist_by_default:
                 persist = True
-        if _off.get() or not results.enabled or not (options.asks or persist):
+        if self._off or not results.enabled or not (options.asks or persist):
             return None
         # only flows that cache pay for it
         from daskflow.caching.plans import SECRET_VARIABLE, CachePlan, StoreAddress
@@ -197,7 +218,7 @@ class FlowCaching:
         policy = options.policy
         if policy is None:
             policy = NO_CACHE if options.key_fn is not None else DEFAULT
-        names = _refreshing.get()
+        names = self._refreshing
         refresh = options.refresh
         if refresh is None:
             refresh = self._settings.tasks.refresh_cache
@@ -237,7 +258,7 @@ class FlowCaching:
                 name: content_digest(value, name=f"flow parameter {name}")
                 for name, value in self.parameters.items()
             }
-        except Uncacheable as error:
+        except UsageError as error:  # Uncacheable, or parameters that did not travel
             self.warn("(all)", str(error))
             return None
 

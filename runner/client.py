@@ -47,13 +47,15 @@ def get_client(asynchronous: bool | None = None) -> Any:
     ...         return frame["distance"].sum().compute()
     """
     parcel: Any = None
+    flow_run: Any = current_flow_run.get()
     if current_task_run.get() is not None and (handle := current_parcel.get()) is not None:
         parcel = handle()
-    flow_run: Any = current_flow_run.get()
     if parcel is None and flow_run is None:
         raise UsageError(_nowhere())
-    in_async_code = parcel.order.codes[0].is_async if parcel is not None else flow_run.flow.is_async
+    in_async_code = flow_run.is_async if parcel is None else parcel.order.codes[0].is_async
     asynchronous = _checked(asynchronous, in_async_code, plain_inside=parcel is None)
+    if parcel is None:
+        parcel = flow_run.parcel  # of a flow that a task has called on its worker
     if parcel is not None and not parcel.channel.live:
         from daskflow.runner.cluster import clients  # distributed is loaded on a worker
 

@@ -141,6 +141,7 @@ def _module_importable(module: str) -> bool:
     return spec.origin == origin or (loaded is not None and loaded.origin == spec.origin)
 
 
+@functools.cache  # as below, for every module of a project
 def _roots() -> tuple[str, ...]:
     paths = [*site.getsitepackages(), sysconfig.get_path("stdlib"), sysconfig.get_path("purelib")]
     return tuple(os.path.realpath(path) + os.sep for path in paths)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from daskflow.runner.cluster.executor.timeouts import RanOut
+from daskflow.runner.context import current_flow_run, current_task_run
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "flow_deadline"]
 
 
 class Deadline:
@@ -39,3 +40,9 @@ class Deadline:
         if left <= 0:
             raise RanOut(self.limit_s, self.owner)
         return left
+
+
+def flow_deadline() -> Deadline | None:
+    """The deadline of the flow function that calls this, if it has one."""
+    flow_run = current_flow_run.get() if current_task_run.get() is None else None
+    return flow_run.deadline if flow_run is not None else None

@@ -20,10 +20,12 @@ from daskflow.runner.context import (
     TaskInfo,
     TaskRunContext,
     current_flow_run,
+    current_parcel,
     current_task_run,
 )
 from daskflow.runner.core.graph import Run, Scope, Stage
 from daskflow.runner.core.states import FINAL, SUCCESSFUL
+from daskflow.runner.hook_thread import HookCalls
 from daskflow.runner.inline import run_inline, run_inline_async
 from daskflow.runner.logs import run_logging
 from daskflow.runner.outcomes import Journal, load_value
@@ -72,7 +74,7 @@ def _run(
     caller = current_task_run.get()
     flow_run: Any = current_flow_run.get()
     if flow_run is not None and caller is None:
-        return flow_run.call(task, args, kwargs), flow_run.shell.outlet, None
+        return flow_run.call(task, args, kwargs), flow_run.journal, None
     flow = caller.flow if caller and caller.flow else FlowInfo("direct", "direct", "direct")
     inherited = caller is not None and caller.task.log_prints
     log_prints = inherited if task.log_prints is None else task.log_prints
@@ -92,7 +94,8 @@ def _run(
         retry_if=retry_condition(task),
     )
     encoded = encode_live(args, kwargs, ())
-    run = Run(stage, 0, encoded.payload, encoded.deps, time.time())
+    number = caller.number if caller else 0
+    run = Run(stage, number, encoded.payload, encoded.deps, time.time())
     if task.names_runs:
         run.name = task.run_name(args, kwargs)
     if plan is not None:
@@ -108,18 +111,34 @@ def _run(
 
 @contextlib.contextmanager
 def _hooks(run: Run, task: Task[Any, Any]) -> Iterator[None]:
-    """Outside of any flow, the hooks of a call have ended when it returns."""
+    """The hooks of a call that is no run of its own; outside of any flow they end with it."""
     record = run.stage.scope.tag
     assert isinstance(record, FlowRecord)
-    if current_flow_run.get() is not None or current_task_run.get() is not None:
+    flow_run: Any = current_flow_run.get()
+    if flow_run is not None and current_task_run.get() is None:  # its record has them
         yield
         return
-    hooks = TaskHookCalls(None)
+    calls = _hook_calls(flow_run)
+    hooks = TaskHookCalls(None, calls)
     record.hooks = hooks if hooks.add(run.stage, task) else None
     try:
         yield
     finally:
-        hooks.close()
+        if calls is None:
+            hooks.close()
+
+
+def _hook_calls(flow_run: Any) -> HookCalls | None:
+    """Who has hooks called for the current task run; None outside of any."""
+    if flow_run is not None:
+        return flow_run.hooks  # type: ignore[no-any-return]
+    context, handle = current_task_run.get(), current_parcel.get()
+    parcel = handle() if handle is not None else None
+    if context is None or context.flow is None or parcel is None:
+        return None
+    from daskflow.runner.cluster.told_hooks import HooksAtHome  # workers only
+
+    return HooksAtHome(parcel, context.flow.id)
 
 
 def _logging(caller: TaskRunContext | None) -> contextlib.AbstractContextManager[None]:

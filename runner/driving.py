@@ -21,14 +21,15 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
+from daskflow.runner.delivering import Deliverer
 from daskflow.runner.garbage import patient_collector
 from daskflow.runner.inbox import Inbox
-from daskflow.runner.nesting import Deliverer, Nesting
+from daskflow.runner.nesting import Nesting
 from daskflow.runner.outcomes import Journal
 
 if TYPE_CHECKING:
+    from daskflow.runner.cluster.answers import Answer
     from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
-    from daskflow.runner.cluster.nested import Answer
     from daskflow.runner.cluster.protocol import Report
     from daskflow.runner.cluster.session import Session
 
@@ -66,13 +67,14 @@ class DriverThread(Inbox):
         self.session: Session | None = None
         self.driver = Driver(rules, random.random)
         self._deliverer = Deliverer(self._answer)
-        self.nesting = Nesting(self.driver, self._deliverer)
+        self.nesting = Nesting(self.driver, self._deliverer, self.hurry)
         self.changed = threading.Condition()
         self.broken: BaseException | None = None
         self.refused: DaskflowError | None = None  # why there is no session
         self.when_full: Callable[[Scope], object] = self.pending  # the shell waits instead
         self._dispatch: Dispatch | None = None
         self._desk = CacheDesk(self.driver, self.post)
+        self.settling = 0  # threads that wait until a flow run is settled
         self._losses = 0
         self._look_at = 0.0
         self._look_soon_until = 0.0
@@ -148,6 +150,7 @@ class DriverThread(Inbox):
             patience = _OPEN_ROWS_S if patience is None else min(patience, _OPEN_ROWS_S)
         if self._wake.wait(patience) and not self._urgent.is_set():
             self._urgent.wait(_LINGER_S)
+        self._writing = True
         self._wake.clear()
         self._urgent.clear()
         self._take_submitted()
@@ -188,7 +191,8 @@ class DriverThread(Inbox):
             if send:
                 dispatch.send(self._sendable(send, dispatch) if self._losses else send)
         self.outlet.write(final, transitions)
-        if final:
+        self._writing = False
+        if final or self.driver.late or not send or self.settling:
             with self.changed:
                 callbacks: list[Callable[[], object]] = []
                 for run in [run for run in final if run.callbacks is not None]:
@@ -197,13 +201,11 @@ class DriverThread(Inbox):
                 self.changed.notify_all()
             for callback in callbacks:
                 self._call(callback)
-            self.nesting.answer()
+        if final:
             self._desk.ended(final)
             if self.driver.has_news():
                 self._wake.set()
-        elif self.driver.late or not send:
-            with self.changed:
-                self.changed.notify_all()
+        self.nesting.answer()
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:
@@ -244,10 +246,7 @@ class DriverThread(Inbox):
             driver.parcel_done(parcel.id)
 
     def _asked_in(self, kind: str, blob: bytes) -> None:
-        self.post(self._asked, kind, blob)
-
-    def _asked(self, kind: str, blob: bytes) -> None:
-        self.nesting.take(kind, blob)
+        self.post(self.nesting.take, kind, blob)
 
     def _answer(self, worker: str, answers: list[Answer]) -> None:
         if self._dispatch is not None:
@@ -255,7 +254,6 @@ class DriverThread(Inbox):
 
     def _forget_nested(self) -> None:
         """Runs that asked for others and are not in a parcel any more let go of them."""
-        self.nesting.answer()  # what was made again has no end of its own
         for parent in self.nesting.asked():
             if parent.parcel is None:
                 self.nesting.parent_ended(parent)
@@ -265,8 +263,7 @@ class DriverThread(Inbox):
 
     def _worker(self, news: WorkerNews) -> None:
         now = time.time()
-        dispatch = self._dispatch
-        if dispatch is None:
+        if (dispatch := self._dispatch) is None:
             return
         lost = news.action == "remove-worker"
         if lost and not news.expected:
@@ -325,6 +322,7 @@ class DriverThread(Inbox):
         now = time.time()
         self._take_submitted()
         self.driver.cancel(scope, now)
+        self.nesting.cancel(scope)
         self._drop_at = now + _UNSTARTED_S
 
     def _drop_unstarted(self, now: float) -> None:
@@ -344,6 +342,7 @@ class DriverThread(Inbox):
             self.driver.cancel(scope, now)
         for parcel_id in list(self.driver.parcels):
             self.driver.drop_parcel(parcel_id, now)
+        self._forget_nested()
         self._carry_out()
 
     def _close_session(self) -> None:

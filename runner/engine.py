@@ -1,29 +1,21 @@
-"""One flow run, from its parameters to its final state.
+"""A flow run in the flow process: its settings, its cluster, its record, its hooks.
 
-The flow function runs in the user's own thread or event loop; what surrounds it is written once,
-in `FlowRun.begin` and `FlowRun.conclude`, with a sync and an async driver of a few lines each.
+What surrounds the flow function is `lifecycle`'s; here is what only the flow process has.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import contextvars
-import functools
 import inspect
 import logging
-import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from daskflow.config import get_settings
-from daskflow.errors import UsageError
 from daskflow.runner import progress
-from daskflow.runner.alarms import call_within
 from daskflow.runner.cache_plans import FlowCaching
-from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after
 from daskflow.runner.cluster.providers import SyncTaskRunner, resolve_task_runner
 from daskflow.runner.context import (
     FLOW_LOGGER,
@@ -33,41 +25,31 @@ from daskflow.runner.context import (
     current_task_run,
 )
 from daskflow.runner.core.packing import PackingRules
-from daskflow.runner.core.states import (
-    AWAITING_RETRY,
-    FAILED,
-    FINAL,
-    PENDING,
-    RETRYING,
-    RUNNING,
-    TIMED_OUT,
-)
-from daskflow.runner.deadlines import Deadline
-from daskflow.runner.environment import environment_json
+from daskflow.runner.core.states import FINAL, PENDING, RUNNING
+from daskflow.runner.flow_rows import FlowFacts, flow_run_row
 from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
 from daskflow.runner.inline import InlineShell
+from daskflow.runner.lifecycle import FlowLife
 from daskflow.runner.logs import run_logging, show
-from daskflow.runner.record import FlowRecord, RecordWriter, as_json
-from daskflow.runner.results import raised_state, returned_state
+from daskflow.runner.outcomes import Journal
+from daskflow.runner.record import FlowRecord, RecordWriter
+from daskflow.runner.results import raised_state
 from daskflow.runner.shell import DriverShell
 from daskflow.runner.state import State
-from daskflow.runner.store import open_writer, this_process
-from daskflow.runner.store.rows import FlowRunRow
-from daskflow.runner.tagging import current_tags
+from daskflow.runner.store import open_writer
+from daskflow.runner.tagging import tags_of_flow_run
 from daskflow.runner.task_runs import TaskRuns
 
 if TYPE_CHECKING:
     from daskflow.runner.flows import Flow
 
-__all__ = ["FlowRun", "run_flow", "run_flow_async"]
-
-R = TypeVar("R")
+__all__ = ["FlowRun"]
 
 _logger = logging.getLogger(FLOW_LOGGER)
 
 
-class FlowRun:
-    """The engine's side of one flow run; also what `runtime` and the loggers look at.
+class FlowRun(FlowLife):
+    """The engine's side of one flow run.
 
     Parameters
     ----------
@@ -78,48 +60,48 @@ class FlowRun:
 
     def __init__(self, flow: Flow[Any, Any], bound: inspect.BoundArguments) -> None:
         settings = get_settings()
-        self.flow = flow
-        self.bound = bound
         self.parent: FlowRun | None = current_flow_run.get()  # type: ignore[assignment]
-        self.record: FlowRecord
-        caller = current_task_run.get()
-        self._parent_number = caller.number if caller else None
-        self.attempt = 1
-        self.deadline: Deadline | None = None
-        flow_run_id = uuid.uuid4().hex
-        self.info = FlowInfo(
-            flow_run_id,
+        parent, caller = self.parent, current_task_run.get()
+        info = FlowInfo(
+            uuid.uuid4().hex,
             flow.run_name(bound.arguments),
             flow.name,
-            tuple(sorted(current_tags.get())),
+            tags_of_flow_run(parent.info.tags if parent else ()),
             logging.getLevelNamesMapping()[settings.logging.level],
         )
-        self.log_prints: bool = bool(
-            self.parent and self.parent.log_prints if flow.log_prints is None else flow.log_prints
+        super().__init__(flow, bound, info, parent, bool(parent and parent.log_prints))
+        self.record: FlowRecord
+        self._facts = FlowFacts.of(
+            flow,
+            bound.arguments,
+            info,
+            parent.info.id if parent else None,
+            caller.number if parent and caller else None,
         )
         self._settings = settings
-        self._created_at = time.time()
         self._started_at: float | None = None
         self._state = PENDING
-        self._owns_shell = self.parent is None or flow.task_runner is not None
+        self._owns_shell = parent is None or flow.task_runner is not None
         self.shell: DriverShell | InlineShell
-        if self.parent is not None and not self._owns_shell:
-            self.shell = self.parent.shell
+        if parent is not None and not self._owns_shell:
+            self.shell = parent.shell
         else:
             self.shell = self._new_shell()
         writer: RecordWriter | None = None
-        if self.parent is not None:
-            writer = self.parent.record.writer
+        if parent is not None:
+            writer = parent.record.writer
         elif settings.store.record:
             writer = open_writer(settings.store.url)
-        self.record = FlowRecord(flow_run_id, writer)
-        self.record.name, self.record.home = self.info.name, self.shell
-        caching = FlowCaching(settings, self.info, bound.arguments, flow)
-        shared = self.info, self.log_prints, settings, self.record, self.shell
-        runs = TaskRuns(*shared, caching, flow.retries)
+        self.record = FlowRecord(info.id, writer)
+        self.record.name, self.record.home = info.name, self.shell
+        cached = info, bound.arguments, flow.caching
+        self.caching: FlowCaching = (
+            parent.caching.inside(*cached) if parent else FlowCaching(settings, *cached)
+        )
+        shared = info, self.log_prints, settings, self.record, self.shell
+        runs = TaskRuns(*shared, self.caching, flow.retries)
         self.submit: Callable[..., Any] = runs.submit
-        self.call, self.constant = runs.call, runs.constant
-        self.map_leftovers = runs.map_leftovers
+        self.call, self.constant, self.pace = runs.call, runs.constant, self._pace
         self._runs = runs
         self._scope = runs.submitted
         self.scopes = runs.submitted, runs.called  # for progress
@@ -131,36 +113,30 @@ class FlowRun:
         rules = PackingRules(target_s=self._settings.runner.target_parcel_seconds)
         return DriverShell(runner, rules)
 
-    # -- what `runtime` and the loggers ask ----------------------------------------------------
+    def subflow(self, flow: Flow[Any, Any], bound: inspect.BoundArguments) -> FlowLife:
+        return FlowRun(flow, bound)
 
     @property
-    def parameters(self) -> Mapping[str, Any]:
-        """Parameters by name."""
-        return self.bound.arguments
+    def journal(self) -> Journal:
+        """Where direct calls of tasks are recorded."""
+        return self.shell.outlet
+
+    @property
+    def hooks(self) -> Any:
+        """What calls hooks on behalf of this flow run."""
+        return self._runs.hooks.calls
 
     def log(self, line: LogLine) -> None:
-        """Record a line that the flow itself logged or printed."""
         self.record.logs([line], None)
         if line.logger == "print":  # other lines went through `logging`, which shows them
             show(line, self.info.name)
 
+    def _capturing(self) -> contextlib.AbstractContextManager[None]:
+        return run_logging(self.info.log_level, self._settings.logging.console)
+
     # -- begin and end -------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """This flow run is the current one, and its log lines are captured."""
-        settings = self._settings.logging
-        token = current_flow_run.set(self)
-        task_token = current_task_run.set(None)  # a subflow that a task calls is no task
-        try:
-            with run_logging(self.info.log_level, settings.console):
-                yield
-        finally:
-            current_task_run.reset(task_token)
-            current_flow_run.reset(token)
-
     def begin(self) -> None:
-        """The flow run starts."""
         self.shell.outlet.open(self._scope)
         self.shell.join(self, self._runs)
         self._runs.hooks.enter()
@@ -170,73 +146,25 @@ class FlowRun:
         _logger.debug("Flow run %s of %s started", self.info.name, self.info.flow_name)
 
     def start_clock(self) -> None:
-        """An attempt begins: `timeout_seconds` count from now."""
-        limit_s = self.flow.timeout_s
-        self.deadline = around = self.parent.deadline if self.parent else None
-        if limit_s is not None:
-            own = Deadline(limit_s, self)
-            self.deadline = own if around is None or own.due < around.due else around
+        super().start_clock()
         if self.deadline is not None:
             self.submit = self._submit_in_time
-
-    def call_body(self) -> Any:
-        """What the flow function returns, in time."""
-        call = functools.partial(self.flow.fn, *self.bound.args, **self.bound.kwargs)
-        limit_s = self.flow.timeout_s
-        return call() if limit_s is None else call_within(limit_s, self, call)
-
-    async def await_body(self) -> Any:
-        """What the async flow function returns, in time."""
-        call = functools.partial(self.flow.fn, *self.bound.args, **self.bound.kwargs)
-        limit_s = self.flow.timeout_s
-        return await (call() if limit_s is None else cancelled_after(limit_s, self, call))
 
     def _submit_in_time(self, *given: Any) -> Any:
         if self.deadline is not None:
             self.deadline.left()
         return self._runs.submit(*given)
 
-    def end(self, value: Any, error: BaseException | None) -> State | float:
-        """Wait for what is still open, and conclude unless there is another attempt.
+    def _pace(self, limit: int) -> Any:
+        return self.map_leftovers.pace(limit, self.shell.submit)
 
-        Parameters
-        ----------
-        value : object
-            What the flow function returned.
-        error : BaseException or None
-            What it raised instead.
-
-        Returns
-        -------
-        State or float
-            The final state, or the seconds before the function runs `again`.
-        """
-        try:
-            try:
-                state = self._settle(value, error)
-            except RanOut as late:  # while waiting for what the function left open
-                state = self._settle(None, late)
-        except BaseException as late:  # Ctrl-C while waiting, or the driver broke
-            state = raised_state(late)
-        if state.name in (FAILED, TIMED_OUT) and self.attempt <= self.flow.retries:
-            self._change(AWAITING_RETRY, state.message)
-            most = self.flow.retries + 1
-            _logger.warning("Attempt %d of %d failed: %s", self.attempt, most, state.message)
-            return self.flow.retry_delay_s
-        return self.conclude(state)
-
-    def again(self) -> None:
-        """The flow function is about to run again."""
-        self.attempt += 1
+    def _again(self) -> None:
         runs = self._runs
-        runs.again()
-        self.map_leftovers = runs.map_leftovers
+        runs.again(self.attempt)
         self._scope, self.scopes = runs.submitted, (runs.submitted, runs.called)
         self.shell.outlet.open(self._scope)
-        self._change(RETRYING, None)
 
     def conclude(self, state: State) -> State:
-        """Let everything go; returns the final state."""
         try:
             self._runs.hooks.close()
         except BaseException as late:  # Ctrl-C while a hook runs
@@ -253,7 +181,6 @@ class FlowRun:
         return state
 
     def tell(self, state: State) -> None:
-        """Call the hooks of the flow for this state."""
         hooks = self.flow.options.get(HOOK_AT.get(state.name, ""))
         if hooks is not None:
             info = self.info
@@ -262,133 +189,35 @@ class FlowRun:
             )
             call_hooks(hooks, self.flow, run, state)
 
-    def _settle(self, value: Any, error: BaseException | None) -> State:
-        shell, scope = self.shell, self._scope
-        if error is None:
-            value = self.map_leftovers.finish(value)
-            shell.wait_until_settled(scope)
-            if over := self.map_leftovers.too_many_failed():
-                return raised_state(over)
-            failed = [run for each in self.scopes for run in each.failed]
-            return returned_state(value, failed, self.info.id)
-        self.deadline = None
-        shell.cancel(scope)
-        patience = None
-        if isinstance(error, RanOut):
-            patience = 0.0  # time is over for task runs, too
-        if isinstance(error, KeyboardInterrupt):
-            patience = self.flow.cancel_grace_seconds
-            if scope.open:
-                _logger.warning(
-                    "Interrupted: running task runs have %g s to end; Ctrl-C again ends them now",
-                    patience,
-                )
-        shell.wait_until_settled(scope, patience)
-        if isinstance(error, RanOut) and error.owner is self:
-            text = f"flow run {self.info.name} took longer than timeout_seconds={error.limit_s:g}"
-            timeout = TimeoutError(text)
-            timeout.__cause__ = error.__cause__
-            return State(TIMED_OUT, text, error=timeout)
-        return raised_state(error)
+    def _settle(self, patience_s: float | None) -> Sequence[Any]:
+        while (held := self.map_leftovers.held()) is not None:
+            self.shell.wait_for((held,), None)
+        self.shell.wait_until_settled(self._scope, patience_s)
+        return [run for each in self.scopes for run in each.failed]
+
+    def _cancel(self) -> None:
+        self.shell.cancel(self._scope)
+
+    def _warn_of_open(self, patience_s: float) -> None:
+        if self._scope.open:
+            _logger.warning(
+                "Interrupted: running task runs have %g s to end; Ctrl-C again ends them now",
+                patience_s,
+            )
 
     def _change(self, state: str, message: str | None) -> None:
         now = time.time()
         self._state = state
-        self.record.flow_run(self._row(message, now if state in FINAL else None))
+        ended_at = now if state in FINAL else None
+        self.record.flow_run(
+            flow_run_row(
+                self._facts,
+                state,
+                message,
+                self.attempt,
+                self._started_at,
+                ended_at,
+                self.shell.description,
+            )
+        )
         self.record.flow_transition(now, state, message, self.attempt)
-
-    def _row(self, message: str | None, ended_at: float | None) -> FlowRunRow:
-        process = this_process()
-        return FlowRunRow(
-            self.info.id,
-            self.info.name,
-            self.info.flow_name,
-            self.flow.version,
-            self._state,
-            message,
-            as_json(dict(self.bound.arguments)),
-            as_json(list(self.info.tags)),
-            self.parent.info.id if self.parent else None,
-            self._parent_number,
-            self.attempt,
-            self._created_at,
-            self._started_at,
-            ended_at,
-            self.flow.entrypoint,
-            self.flow.code_digest,
-            environment_json(),
-            self._runner_text(),
-            process.host,
-            os.getpid(),
-            process.process_started_at,
-            process.boot_id,
-        )
-
-    def _runner_text(self) -> str:
-        shell = self.shell
-        if isinstance(shell, InlineShell):
-            return "sync"
-        return shell.session.description if shell.session else str(shell.runner)
-
-
-def _check_place(flow: Flow[Any, Any]) -> None:
-    if current_task_run.get() is not None and current_flow_run.get() is None:
-        raise UsageError(
-            f"flow {flow.name} was called inside a task on a worker; call it from the flow process"
-        )
-
-
-def run_flow(flow: Flow[Any, Any], bound: inspect.BoundArguments) -> State:
-    """Run a flow whose function is plain; returns its final state."""
-    _check_place(flow)
-    run = FlowRun(flow, bound)
-    with run.active():
-        run.begin()
-        while True:
-            value, error = None, None
-            try:
-                if run.attempt == 1:
-                    run.tell(State(RUNNING))
-                run.start_clock()
-                value = run.call_body()
-            except BaseException as raised:
-                error = raised
-            ended = run.end(value, error)
-            if isinstance(ended, State):
-                return ended
-            try:
-                time.sleep(ended)
-            except BaseException as interrupt:
-                return run.conclude(raised_state(interrupt))
-            run.again()
-
-
-async def run_flow_async(flow: Flow[Any, Any], bound: inspect.BoundArguments) -> State:
-    """Run a flow whose function is async; returns its final state."""
-    _check_place(flow)
-    run = FlowRun(flow, bound)
-    loop = asyncio.get_running_loop()
-
-    def elsewhere(call: Callable[..., R], *args: Any) -> Awaitable[R]:
-        """What waits for task runs, hooks or the cluster's end must not block the event loop."""
-        return loop.run_in_executor(None, contextvars.copy_context().run, call, *args)
-
-    with run.active():
-        run.begin()
-        while True:
-            value, error = None, None
-            try:
-                if run.attempt == 1 and flow.options["on_running"] is not None:
-                    await elsewhere(run.tell, State(RUNNING))
-                run.start_clock()
-                value = await run.await_body()
-            except BaseException as raised:
-                error = raised
-            ended = await elsewhere(run.end, value, error)
-            if isinstance(ended, State):
-                return ended
-            try:
-                await asyncio.sleep(ended)
-            except BaseException as interrupt:
-                return await elsewhere(run.conclude, raised_state(interrupt))
-            run.again()

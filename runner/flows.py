@@ -7,20 +7,14 @@ import functools
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from daskflow.runner.cache_plans import check_storage
-from daskflow.runner.callables import (
-    check_function,
-    function_name,
-    is_async,
-    plain_function,
-    signature_of,
-)
-from daskflow.runner.hooks import FLOW_HOOKS, FlowHooks, gather_hooks
+from daskflow.runner.cache_plans import FlowCacheOptions, check_storage
+from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
+from daskflow.runner.definitions import Definition
+from daskflow.runner.hooks import FLOW_HOOKS, FlowHooks
 from daskflow.runner.options import (
     check_count,
-    check_name,
     check_options,
     check_seconds,
     check_switch,
@@ -28,6 +22,9 @@ from daskflow.runner.options import (
     check_timeout,
     fill_template,
 )
+
+if TYPE_CHECKING:
+    from daskflow.runner.lifecycle import FlowLife
 
 __all__ = ["Flow", "flow"]
 
@@ -56,7 +53,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Flow(FlowHooks, Generic[P, R]):
+class Flow(Definition[P, R], FlowHooks):
     """A function under ``@flow``; calling it runs it.
 
     Attributes
@@ -67,40 +64,24 @@ class Flow(FlowHooks, Generic[P, R]):
     """
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
-        plain, self._kind = plain_function(fn)
-        check_function(plain, "@flow")
-        check_options(options, _OPTIONS, "@flow")
-        functools.update_wrapper(self, plain, updated=())
-        self.options: dict[str, Any] = {**_OPTIONS, **options}
-        self.fn: Callable[..., Any] = plain
+        super().__init__(fn, options, _OPTIONS, "flow", hooks=FLOW_HOOKS, dashes=True)
         chosen = self.options
-        default = function_name(plain).replace("_", "-")
-        given = chosen["name"]
-        self.name = check_name(default if given is None else given, "flow name")
-        self.description = chosen["description"] or inspect.getdoc(plain)
-        self.version = chosen["version"]
         self.task_runner = chosen["task_runner"]
-        self.log_prints = check_switch("log_prints", chosen["log_prints"])
         self.cancel_grace_seconds = check_seconds(
             "cancel_grace_seconds", chosen["cancel_grace_seconds"]
         )
         self.retries = check_count("retries", chosen["retries"])
         self.retry_delay_s = check_seconds("retry_delay_seconds", chosen["retry_delay_seconds"])
         self.timeout_s = check_timeout("timeout_seconds", chosen["timeout_seconds"])
-        check_switch("persist_result", chosen["persist_result"])
-        check_storage(chosen["result_storage"])
-        gather_hooks(self.options, FLOW_HOOKS)
+        self.caching = FlowCacheOptions(
+            check_switch("persist_result", chosen["persist_result"]),
+            check_storage(chosen["result_storage"]),
+        )
         check_template("flow_run_name", chosen["flow_run_name"])
-        self.is_async = is_async(plain)
         if self.task_runner is not None:
             from daskflow.runner.cluster.providers import resolve_task_runner  # checks the value
 
             resolve_task_runner(self.task_runner)
-
-    @functools.cached_property
-    def signature(self) -> inspect.Signature:
-        """Of the function."""
-        return signature_of(self.fn)
 
     @property
     def entrypoint(self) -> str | None:
@@ -149,7 +130,7 @@ class Flow(FlowHooks, Generic[P, R]):
             What the function raised.
         """
         return_state = bool(kwargs.pop("return_state", False))
-        from daskflow.runner.engine import run_flow, run_flow_async  # only when something runs
+        from daskflow.runner.lifecycle import run_to_end, run_to_end_async  # when something runs
         from daskflow.runner.parameters import bind_parameters, holds_futures
 
         def bind() -> inspect.BoundArguments:
@@ -168,17 +149,30 @@ class Flow(FlowHooks, Generic[P, R]):
             async def run() -> Any:
                 # waiting for the results of futures must not hold up the event loop
                 bound = await asyncio.to_thread(bind) if early is None else early
-                state = await run_flow_async(self, bound)
+                state = await run_to_end_async(self._new_run(bound))
                 return state if return_state else state.result()
 
             return run()  # type: ignore[return-value]
-        state = run_flow(self, bind())
+        state = run_to_end(self._new_run(bind()))
         return state if return_state else state.result()  # type: ignore[return-value]
+
+    def _new_run(self, bound: inspect.BoundArguments) -> FlowLife:
+        """A run of this flow, made by the flow run around it, or where there is none."""
+        if (around := current_flow_run.get()) is not None:
+            return around.subflow(self, bound)  # type: ignore[no-any-return]
+        handle = current_parcel.get() if current_task_run.get() is not None else None
+        if handle is not None and (parcel := handle()) is not None:
+            from daskflow.runner.cluster.nested_flows import NestedFlowRun  # workers only
+
+            return NestedFlowRun.in_task(self, bound, parcel)
+        from daskflow.runner.engine import FlowRun  # store and cluster: only when something runs
+
+        return FlowRun(self, bound)
 
     def with_options(self, **options: Any) -> Flow[P, R]:
         """A copy of this flow with other options."""
         check_options(options, _OPTIONS, f"{self.name}.with_options()")
-        return _rebuild(self.fn, {**self.options, **options}, self._kind)
+        return self._copy(options)  # type: ignore[no-any-return]
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """A flow that is a method gets its instance, or its class, as the first argument."""
@@ -188,16 +182,6 @@ class Flow(FlowHooks, Generic[P, R]):
         if self._kind is staticmethod or instance is None:
             return self
         return functools.partial(self, instance)
-
-    def __reduce__(self) -> Any:
-        return _rebuild, (self.fn, self.options, self._kind)
-
-    def __repr__(self) -> str:
-        return f"<Flow {self.name}>"
-
-
-def _rebuild(fn: Callable[..., Any], options: dict[str, Any], kind: Any) -> Flow[Any, Any]:
-    return Flow(kind(fn) if kind else fn, **options)
 
 
 @overload

@@ -1,28 +1,29 @@
-"""The futures of a map, as a list or as a stream, and how to wait for several futures.
-
-A map over something with a length gives a list.  A map over an iterator, which may never end, gives
-a stream: it takes the next item when somebody waits for a future, in that thread, and only as far
-as its window allows, so it needs the same memory however long it goes on.
-"""
+"""The futures of a map as a list, and how to wait for several futures."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import queue
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from daskflow.errors import UsageError
+from daskflow.runner.deadlines import flow_deadline
 from daskflow.runner.futures import Stream, TaskFuture, looked_at
 from daskflow.runner.tolerance import Tolerance, others_failed
 
-__all__ = ["DoneAndNotDone", "FutureList", "FutureStream", "as_completed", "wait"]
+__all__ = [
+    "DoneAndNotDone",
+    "FutureList",
+    "as_completed",
+    "give_way",
+    "next_ended",
+    "time_left",
+    "wait",
+]
 
 R = TypeVar("R")
-
-WINDOW = 10_000  # runs of a stream that are submitted and not handed out, unless told otherwise
 
 
 class FutureList(list[TaskFuture[R]]):
@@ -63,7 +64,7 @@ class FutureList(list[TaskFuture[R]]):
         for future in self:
             try:
                 raises = raise_on_failure and tolerance is None
-                results.append(future.result(_left(deadline), raises))
+                results.append(future.result(time_left(deadline), raises))
             except BaseException as error:
                 if future.done():  # whoever catches this has seen that runs of the list fail
                     self._tell_of_others(future, error)
@@ -108,199 +109,7 @@ class FutureList(list[TaskFuture[R]]):
         return FutureList(future for future in self if not future.state.is_completed())
 
 
-class FutureStream(Stream, Generic[R]):
-    """The futures of a `map` over an iterator.
-
-    Iterate over it, or hand it to `as_completed`, to get each future once while further items are
-    taken: that may go on for ever.  `result`, `wait`, `ok` and `failed` take all items first.
-
-    Parameters
-    ----------
-    calls : iterator
-        What to submit, taken as it is needed.
-    submit : callable
-        Makes a future of one of them.
-    window : int
-        Runs that may be submitted and not final, and futures that may wait to be handed out.
-    tolerance : Tolerance, optional
-    on_begin : callable, optional
-        Called with this stream before it takes the first item.
-    """
-
-    def __init__(
-        self,
-        calls: Iterator[Any],
-        submit: Callable[[Any], TaskFuture[R]],
-        window: int = WINDOW,
-        tolerance: Tolerance | None = None,
-        on_begin: Callable[[FutureStream[Any]], object] | None = None,
-    ) -> None:
-        self._on_begin = on_begin
-        self._calls = calls
-        self._submit = submit
-        self._window = window
-        self._tolerance = tolerance
-        self._exhausted = False
-        self._waits = False
-        self._in_flight = 0
-        self._ended: queue.SimpleQueue[TaskFuture[R]] = queue.SimpleQueue()
-        self._pulled: dict[TaskFuture[R], None] = {}  # not handed out, in order of the input
-        self._done: dict[TaskFuture[R], None] = {}  # those of them that are final
-        self._handed_out = False
-        self._all: FutureList[R] | None = None
-
-    # -- one by one ----------------------------------------------------------------------------
-
-    def __iter__(self) -> Iterator[TaskFuture[R]]:
-        return self if self._all is None else iter(self._all)
-
-    def __next__(self) -> TaskFuture[R]:
-        pulled = False
-        while True:
-            self._note_ended()
-            head = next(iter(self._pulled), None)
-            if self._has_room() and not (pulled and head is not None and head.done()):
-                pulled = self._pull()
-            elif head is not None:
-                return self._hand_out(head)
-            elif self._exhausted:
-                raise StopIteration
-            else:
-                self._wait_for_one(None)
-
-    def completed(self, timeout: float | None = None) -> Iterator[TaskFuture[R]]:
-        """Yield each future when its run is final; `as_completed` comes here."""
-        if self._all is not None:
-            yield from as_completed(self._all, timeout)
-            return
-        deadline = None if timeout is None else time.monotonic() + timeout
-        pulled = False  # one item for each future that is handed out: an iterator may be slow
-        while True:
-            self._note_ended()
-            if self._has_room() and not (pulled and self._done):
-                pulled = self._pull()
-            elif self._done:
-                pulled = False
-                yield self._hand_out(next(iter(self._done)))
-            elif self._exhausted and not self._pulled:
-                return
-            elif not self._wait_for_one(deadline):
-                raise TimeoutError(f"{len(self._pulled)} futures are not done after {timeout} s")
-
-    def _has_room(self) -> bool:
-        return not self._exhausted and max(self._in_flight, len(self._pulled)) < self._window
-
-    def _pull(self) -> bool:
-        """Take one item and submit it; False at the end."""
-        if self._on_begin is not None:
-            self._on_begin(self)
-            self._on_begin = None
-        call = next(self._calls, None)
-        if call is None:
-            self._exhausted = True
-            return False
-        future = self._submit(call)
-        self._in_flight += 1
-        self._pulled[future] = None
-        if self._tolerance is not None:
-            self._tolerance.add(future)
-        future._owner.watch(future._run, functools.partial(self._ended.put, future))
-        return True
-
-    def _hand_out(self, future: TaskFuture[R]) -> TaskFuture[R]:
-        self._handed_out = True
-        del self._pulled[future]
-        self._done.pop(future, None)
-        return future
-
-    def _note_ended(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._note(self._ended.get_nowait())
-
-    def _note(self, future: TaskFuture[R]) -> None:
-        self._in_flight -= 1
-        if future in self._pulled:
-            self._done[future] = None
-
-    def _wait_for_one(self, deadline: float | None) -> bool:
-        """Wait until a run has ended; False when that was not in time."""
-        if not self._waits:
-            self._waits = True
-            _give_way(self._pulled)
-        future = _next_ended(self._ended, deadline)
-        if future is not None:
-            self._note(future)
-        return future is not None
-
-    # -- all of them ---------------------------------------------------------------------------
-
-    def all(self, timeout: float | None = None) -> FutureList[R]:
-        """Take all items and return their futures as a list.
-
-        Raises
-        ------
-        UsageError
-            When some futures were handed out one by one already.
-        TimeoutError
-            When the window was too full for too long to take all.
-        """
-        if self._all is None:
-            if self._handed_out:
-                raise UsageError(
-                    "futures of this map were taken one by one already; keep them in a list, "
-                    "list(task.map(…)), to ask for all of them again"
-                )
-            deadline = None if timeout is None else time.monotonic() + timeout
-            while not self._exhausted:
-                self._note_ended()
-                if self._in_flight < self._window:
-                    self._pull()
-                elif not self._wait_for_one(deadline):
-                    raise TimeoutError(
-                        f"not all items were submitted after {timeout} s; {self._in_flight} runs "
-                        "are open"
-                    )
-            self._all = FutureList(self._pulled, self._tolerance)
-            self._pulled, self._done = {}, {}
-        return self._all
-
-    def submit_rest(self) -> None:
-        """Submit what nobody has asked for yet; at the end of the flow."""
-        while not self._exhausted:
-            self._note_ended()
-            self._pulled.clear()
-            self._done.clear()
-            if self._in_flight < self._window:
-                self._pull()
-            else:
-                self._wait_for_one(None)
-
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[Any]:
-        """As `FutureList.result`, of all items."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        return self.all(timeout).result(_left(deadline), raise_on_failure)
-
-    def wait(self, timeout: float | None = None) -> DoneAndNotDone:
-        """As `FutureList.wait`, for all items."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        return self.all(timeout).wait(_left(deadline))
-
-    @property
-    def ok(self) -> FutureList[R]:
-        """Those that succeeded, after waiting for all."""
-        return self.all().ok
-
-    @property
-    def failed(self) -> FutureList[R]:
-        """Those that ended badly, after waiting for all."""
-        return self.all().failed
-
-    def __reduce__(self) -> Any:  # a task gets a plain list of results
-        return list, (list(self.all()),)
-
-
-def _left(deadline: float | None) -> float | None:
+def time_left(deadline: float | None) -> float | None:
     return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
@@ -322,14 +131,14 @@ def wait(futures: Iterable[TaskFuture[Any]], timeout: float | None = None) -> Do
     DoneAndNotDone
         Two sets of futures, ``done`` and ``not_done``.
     """
-    given = list(futures.all() if isinstance(futures, FutureStream) else futures)
+    given = list(futures.all() if isinstance(futures, Stream) else futures)
     _check(given, "wait")
     by_owner: dict[int, list[TaskFuture[Any]]] = {}
     for future in given:
         by_owner.setdefault(id(future._owner), []).append(future)
     deadline = None if timeout is None else time.monotonic() + timeout
     for group in by_owner.values():
-        group[0]._owner.wait_for([future._run for future in group], _left(deadline))
+        group[0]._owner.wait_for([future._run for future in group], time_left(deadline))
     done = {future for future in given if future.done()}
     return DoneAndNotDone(done, set(given) - done)
 
@@ -352,7 +161,7 @@ def as_completed(
     TimeoutError
         When not all are final in time; those that are were yielded.
     """
-    if isinstance(futures, FutureStream):
+    if isinstance(futures, Stream):
         yield from futures.completed(timeout)
         return
     given = list(futures)
@@ -363,14 +172,14 @@ def as_completed(
     deadline = None if timeout is None else time.monotonic() + timeout
     for left in range(len(given), 0, -1):
         if left == len(given):
-            _give_way(given)
-        future = _next_ended(ended, deadline)
+            give_way(given)
+        future = next_ended(ended, deadline)
         if future is None:
             raise TimeoutError(f"{left} of {len(given)} futures are not done after {timeout} s")
         yield future
 
 
-def _give_way(futures: Iterable[TaskFuture[Any]]) -> None:
+def give_way(futures: Iterable[TaskFuture[Any]]) -> None:
     """This thread is about to wait: the slot that it may hold is free for what it waits for."""
     for future in futures:
         if not future.done():
@@ -378,13 +187,26 @@ def _give_way(futures: Iterable[TaskFuture[Any]]) -> None:
             return
 
 
-def _next_ended(
+def next_ended(
     ended: queue.SimpleQueue[TaskFuture[R]], deadline: float | None
 ) -> TaskFuture[R] | None:
-    """The next future out of `ended`; None when there was none in time."""
-    with contextlib.suppress(queue.Empty):
-        return ended.get(timeout=_left(deadline))
-    return None
+    """The next future out of `ended`; None when there was none in time.
+
+    Raises
+    ------
+    RanOut
+        When the time of the flow run is over in which this is called.
+    """
+    limit = flow_deadline()
+    while True:
+        left = time_left(deadline)
+        with contextlib.suppress(queue.Empty):
+            if limit is None:
+                return ended.get(timeout=left)
+            in_time = limit.left()
+            return ended.get(timeout=in_time if left is None else min(left, in_time))
+        if limit is None or (left is not None and left <= 0):
+            return None
 
 
 def _check(futures: Sequence[Any], caller: str) -> None:

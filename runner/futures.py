@@ -7,7 +7,8 @@ driver release a large result on the cluster.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Generator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from daskflow.runner.cluster.executor.values import bound_value, dumps
@@ -149,6 +150,8 @@ class TaskFuture(Generic[R]):
                     loop.call_soon_threadsafe(ended.set)
 
             self._owner.watch(run, tell)
+            # a plain task may run this loop: its slot is free for what it awaits
+            self._owner.wait_for((run,), 0)
             await ended.wait()
         # fetching a large result blocks
         return await asyncio.to_thread(self.result) if run.result_bytes else self.result()
@@ -165,14 +168,18 @@ class TaskFuture(Generic[R]):
         return f"<TaskFuture {self._run.label} {self._run.state}>"
 
 
-class Stream:
+class Stream(ABC):
     """Base of what stands for futures that are not all there yet."""
 
     __slots__ = ()
 
+    @abstractmethod
     def all(self) -> list[TaskFuture[Any]]:
         """All of them, once they are there."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def completed(self, timeout: float | None = None) -> Iterator[TaskFuture[Any]]:
+        """Each of them when its run is final."""
 
 
 def looked_at(run: Run) -> None:

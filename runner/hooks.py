@@ -1,17 +1,15 @@
 """Hooks: what users have called when a run changes its state.
 
 They are called in the flow process, once each, and what they raise is logged and goes no further.
-Hooks of task runs have a thread of their own per flow run, started by the first of them, so that
-neither the driver nor the flow function ever waits for one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import importlib
 import inspect
 import logging
-import queue
 import threading
 import uuid
 import weakref
@@ -30,7 +28,6 @@ __all__ = [
     "AttemptInfo",
     "FlowHooks",
     "FlowRunInfo",
-    "HookThread",
     "Hooks",
     "TaskHooks",
     "call_hooks",
@@ -79,25 +76,78 @@ class Hooks:
     """The hooks of one task or flow for one change of state.
 
     They belong to the process that they were defined in: a copy that went through another process
-    and came back is the original, and elsewhere there is nothing to call.
+    and came back is the original.  A worker that imports a module makes hooks of its own from it;
+    in the flow process they are known by the names of their functions.
     """
 
-    __slots__ = ("__weakref__", "functions", "token")
+    __slots__ = ("__weakref__", "_came_as", "_functions", "token")
 
-    def __init__(self, functions: Iterable[Callable[..., Any]], token: str | None = None) -> None:
-        self.functions = tuple(functions)
+    def __init__(
+        self,
+        functions: Iterable[Callable[..., Any]],
+        token: str | None = None,
+        names: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        self._functions = tuple(functions)
+        self._came_as = names
         self.token = token or uuid.uuid4().hex
         _known[self.token] = self
 
+    @property
+    def functions(self) -> tuple[Callable[..., Any], ...]:
+        """What to call; imported now, for hooks that came from another process."""
+        if not self._functions and self._came_as:
+            self._functions = tuple(_named(*name) for name in self._came_as)
+        return self._functions
+
+    @property
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """Module and name of each function; nothing unless all of them can be imported."""
+        return self._came_as or _names_of(self._functions)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Hooks):
+            return NotImplemented
+        return self.token == other.token or (self.names != () and self.names == other.names)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __reduce__(self) -> Any:
-        return _hooks_here, (self.token,)
+        return _hooks_here, (self.token, self.names)
 
 
 _known: weakref.WeakValueDictionary[str, Hooks] = weakref.WeakValueDictionary()
 
 
-def _hooks_here(token: str) -> Hooks:
-    return _known.get(token) or Hooks((), token)
+def _hooks_here(token: str, names: tuple[tuple[str, str], ...] = ()) -> Hooks:
+    return _known.get(token) or Hooks((), token, names)
+
+
+def _names_of(functions: Iterable[Any]) -> tuple[tuple[str, str], ...]:
+    names = []
+    for function in functions:
+        module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+        try:
+            if module == "__main__" or _named(module, name) is not function:  # type: ignore[arg-type]
+                return ()
+        except Exception:  # a closure, an object without a name
+            return ()
+        names.append((str(module), name))
+    return tuple(names)
+
+
+def _named(module: str, name: str) -> Callable[..., Any]:
+    """The hook of this name.
+
+    Raises
+    ------
+    ImportError, AttributeError
+        When this process does not have it.
+    """
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found  # type: ignore[no-any-return]
 
 
 def gather_hooks(options: dict[str, Any], names: Iterable[str]) -> None:
@@ -175,7 +225,12 @@ def call_hooks(hooks: Hooks | None, subject: Any, run: Any, state: State) -> Non
     run : AttemptInfo or FlowRunInfo
     state : State
     """
-    for hook in hooks.functions if hooks else ():
+    try:
+        functions = hooks.functions if hooks else ()
+    except Exception:  # of a module that only workers have
+        _logger.exception("hooks of %s cannot be imported here; the run goes on", run.name)
+        return
+    for hook in functions:
         try:
             result = hook(subject, run, state)
             if inspect.isawaitable(result):
@@ -208,42 +263,3 @@ def _finish(awaitable: Any) -> None:
     thread.join()
     if caught:
         raise caught[0]
-
-
-class HookThread:
-    """Calls what it is given in one thread, in order; the thread starts with the first call."""
-
-    def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]] | None]
-        self._calls = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._context = contextvars.copy_context()
-
-    def enter(self) -> None:
-        """What is current in the calling thread from now on is so for what is called, too."""
-        self._context = contextvars.copy_context()
-
-    def put(self, call: Callable[..., object], *args: Any) -> None:
-        """Have `call` made, soon."""
-        self._calls.put((call, args))
-        if self._thread is None:
-            name = "daskflow-hooks"
-            self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-            self._thread.start()
-
-    def close(self) -> None:
-        """Wait until everything was called, and end the thread."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
-        self._calls.put(None)
-        while thread.is_alive():  # join with a bound: an interrupt must get through
-            thread.join(0.5)
-
-    def _main(self) -> None:
-        while (item := self._calls.get()) is not None:
-            call, args = item
-            try:
-                self._context.run(call, *args)
-            except BaseException:
-                _logger.exception("a hook ended badly; the flow goes on")

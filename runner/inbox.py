@@ -30,6 +30,7 @@ class Inbox(ABC):
         self._starting = threading.Lock()
         self._closing = False
         self._wanted = False  # a session, though no run needs one yet
+        self._writing = False  # something may have ended that is not told yet
 
     def post(self, call: Callable[..., None], *args: Any) -> None:
         """Have `call` made in this thread, soon."""
@@ -46,8 +47,8 @@ class Inbox(ABC):
         return scope.open + len(self._submitted)
 
     def settled(self, scope: Scope) -> bool:
-        """Whether every run of `scope` that was submitted is final."""
-        return scope.open == 0 and not self._submitted
+        """Whether every run of `scope` that was submitted is final, and its end on record."""
+        return scope.open == 0 and not self._submitted and not self._writing
 
     @property
     def closed(self) -> bool:

@@ -270,6 +270,7 @@ class InlineShell:
     live = True
     runner = None
     session = None
+    description = "sync"
 
     def __init__(self) -> None:
         self.outlet = Journal()

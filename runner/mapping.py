@@ -15,9 +15,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.errors import TooManyFailed, UsageError
-from daskflow.runner.future_lists import WINDOW, FutureList, FutureStream
+from daskflow.runner.core.graph import Run
+from daskflow.runner.future_lists import FutureList
+from daskflow.runner.future_streams import WINDOW, FutureStream
 from daskflow.runner.futures import TaskFuture, allow_failure, quote, unmapped
 from daskflow.runner.options import check_count
+from daskflow.runner.pace import Pace
 from daskflow.runner.tolerance import Tolerance, check_tolerate
 
 if TYPE_CHECKING:
@@ -34,6 +37,22 @@ class MapLeftovers:
     def __init__(self) -> None:
         self.streams: set[FutureStream[Any]] = set()
         self.tolerances: list[Tolerance] = []
+        self._paces: list[Pace] = []
+
+    def pace(self, limit: int, submit: Callable[[Run], object]) -> Pace:
+        """What submits the runs of a map with `max_in_flight`."""
+        self._paces = [pace for pace in self._paces if pace.last_held is not None]
+        self._paces.append(made := Pace(limit, submit))
+        return made
+
+    def held(self) -> Run | None:
+        """A run that waits until others have ended, if there is one."""
+        return next((run for pace in self._paces if (run := pace.last_held) is not None), None)
+
+    def drop(self) -> None:
+        """The flow run was cancelled: what waits to be submitted ends with it."""
+        for pace in self._paces:
+            pace.drop()
 
     def finish(self, returned: Any) -> Any:
         """Submit the items of iterators whose futures nobody has asked for.
@@ -88,7 +107,7 @@ def run_map(
     leftovers: MapLeftovers | None = getattr(host, "map_leftovers", None)  # a flow run's
     if tolerance is not None and leftovers is not None:
         leftovers.tolerances.append(tolerance)
-    if mapped.lazy or max_in_flight is not None:
+    if mapped.lazy:
         stream: FutureStream[Any] = FutureStream(
             mapped.calls,
             lambda call: host.submit(task, call[0], call[1], first),
@@ -96,14 +115,12 @@ def run_map(
             tolerance,
             leftovers.streams.discard if leftovers is not None else None,
         )
-        if not mapped.lazy:
-            return stream.all()
         if leftovers is not None:
             leftovers.streams.add(stream)
         return stream
+    pace = () if max_in_flight is None else (host.pace(max_in_flight),)
     futures: FutureList[Any] = FutureList(
-        (host.submit(task, one_args, one_kwargs, first) for one_args, one_kwargs in mapped.calls),
-        tolerance,
+        (host.submit(task, args, kwargs, first, *pace) for args, kwargs in mapped.calls), tolerance
     )
     if tolerance is not None:
         for future in futures:

@@ -20,7 +20,7 @@ from daskflow.runner.core.states import CANCELLED, COMPLETED, CRASHED, FAILED, T
 from daskflow.runner.futures import TaskFuture
 from daskflow.runner.state import State
 
-__all__ = ["raised_state", "returned_state"]
+__all__ = ["raised_state", "returned_state", "unseen_failures"]
 
 _SHOWN = 5
 
@@ -49,7 +49,7 @@ def returned_state(value: Any, failed: Sequence[Run], flow_run_id: str) -> State
     flow_run_id : str
     """
     state = _settled(value)
-    unseen = _unseen(failed)
+    unseen = unseen_failures(failed)
     if not state.is_completed() or not unseen:
         return state
     message = _told(unseen)
@@ -87,7 +87,7 @@ def _settled(value: Any) -> State:
     return State(name, first.message if len(states) == 1 else message, error=first.error)
 
 
-def _unseen(failed: Sequence[Run]) -> list[Run]:
+def unseen_failures(failed: Sequence[Run]) -> list[Run]:
     """Runs that ended badly by themselves, and that nobody looked at or allowed to fail."""
     bad = (FAILED, CRASHED, TIMED_OUT, CANCELLED)
     return [run for run in failed if not run.looked_at and run.state in bad]

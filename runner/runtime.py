@@ -5,12 +5,11 @@ Every attribute is None outside of a run, so that a function under test needs no
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from typing import Any
 
-from daskflow.errors import UsageError
 from daskflow.runner.context import current_flow_run, current_task_run
+from daskflow.runner.travelling import TravelledParameters
 
 __all__ = ["flow_run", "task_run"]
 
@@ -75,9 +74,7 @@ class _FlowRun:
         if flow is not None:
             return dict(flow.parameters)
         travelled = task.flow.parameters if task and task.flow else b""
-        if isinstance(travelled, str):
-            raise UsageError(f"{travelled}; pass what the task needs as an argument")
-        return dict(pickle.loads(travelled)) if travelled else {}
+        return dict(TravelledParameters(travelled))
 
 
 class _TaskRun:

@@ -5,6 +5,7 @@ Everything here runs in the user's threads and only talks to the driver's thread
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import time
@@ -16,26 +17,30 @@ from daskflow.runner import driving
 from daskflow.runner.arguments import Encoded, Literals, encode, encode_live
 from daskflow.runner.cluster.executor.channel import live_flows
 from daskflow.runner.cluster.executor.errors import KeyLost
-from daskflow.runner.context import (
-    FlowRunContext,
-    current_flow_run,
-    current_parcel,
-    current_task_run,
-)
+from daskflow.runner.context import FLOW_LOGGER, FlowRunContext, current_parcel
 from daskflow.runner.core.graph import Remote, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
+from daskflow.runner.deadlines import flow_deadline
 from daskflow.runner.driving import DriverThread
-from daskflow.runner.nesting import NestingHost
 from daskflow.runner.outcomes import Journal, load_value
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.executor.active import ActiveParcel
     from daskflow.runner.cluster.session import Session
+    from daskflow.runner.task_runs import TaskRuns
 
 __all__ = ["DriverShell"]
 
-_logger = logging.getLogger(__name__)
+_logger = logging.getLogger(FLOW_LOGGER)
+
+
+def _loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class DriverShell:
@@ -54,6 +59,7 @@ class DriverShell:
         self.literals = Literals()
         self.next_number = itertools.count().__next__
         self.outlet = Journal()
+        self._warned: set[str] = set()  # flow runs with very many open task runs
         self._thread = DriverThread(runner, rules, self.outlet, live=self.live)
         self._thread.when_full = self._wait_for_room
         self.submit = self._thread.submit
@@ -64,6 +70,12 @@ class DriverShell:
     def session(self) -> Session | None:
         """The connection to the cluster, once it is open."""
         return self._thread.session
+
+    @property
+    def description(self) -> str:
+        """Where task runs go, for a person."""
+        session = self.session
+        return session.description if session else str(self.runner)
 
     def connect(self) -> Session:
         """The connection to the cluster, opened now if no submission has opened it.
@@ -81,9 +93,9 @@ class DriverShell:
             raise thread.refused
         return thread.session
 
-    def join(self, flow_run: FlowRunContext, host: NestingHost) -> None:
+    def join(self, flow_run: FlowRunContext, host: TaskRuns) -> None:
         """Tasks of this flow run may submit tasks, wherever they are executed."""
-        self._thread.nesting.hosts[flow_run.info.id] = host
+        self._thread.nesting.hosts[flow_run.info.id] = flow_run, host
         if self.live:
             live_flows[flow_run.info.id] = flow_run
 
@@ -113,13 +125,30 @@ class DriverShell:
     def wait_until_settled(self, scope: Scope, timeout: float | None = None) -> bool:
         """Block until no run of `scope` is open any more."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        return self._wait(lambda: self._thread.settled(scope), deadline)
+        thread = self._thread
+        with thread.changed:
+            thread.settling += 1
+        try:
+            return self._wait(lambda: thread.settled(scope), deadline)
+        finally:
+            with thread.changed:
+                thread.settling -= 1
 
     def _wait_for_room(self, scope: Scope) -> None:
         thread = self._thread
-        if not thread.is_current():  # a done callback, which must not wait
-            room = 0.9 * driving.PENDING_RUNS  # some below, not to wait again at once
-            self._wait(lambda: thread.pending(scope) < room, None)
+        if thread.is_current():  # a done callback, which must not wait
+            return
+        if _loop_runs_here():  # other coroutines must go on
+            if scope.flow_run_id not in self._warned:
+                self._warned.add(scope.flow_run_id)
+                _logger.warning(
+                    "%d task runs are pending, and async code cannot wait in submit: go on over "
+                    "`async for future in task.map(iterator)` to keep so many and no more",
+                    driving.PENDING_RUNS,
+                )
+            return
+        room = 0.9 * driving.PENDING_RUNS  # some below, not to wait again at once
+        self._wait(lambda: thread.pending(scope) < room, None)
 
     def _wait(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         thread = self._thread
@@ -148,7 +177,7 @@ class DriverShell:
     def _wait_here(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         thread = self._thread
         thread.hurry()
-        flow_run = current_flow_run.get() if current_task_run.get() is None else None
+        limit = flow_deadline()
         with thread.changed:
             while not condition():
                 if thread.broken is not None:
@@ -158,8 +187,8 @@ class DriverShell:
                     return False
                 # bounded, so that a KeyboardInterrupt is never held up for long
                 patience = 1.0 if left is None else min(left, 1.0)
-                if flow_run is not None and flow_run.deadline is not None:
-                    patience = min(patience, flow_run.deadline.left())
+                if limit is not None:
+                    patience = min(patience, limit.left())
                 thread.changed.wait(patience)
         return True
 

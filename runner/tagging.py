@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 
 from daskflow.runner.options import check_tags
 
-__all__ = ["current_tags", "tags"]
+__all__ = ["current_tags", "tags", "tags_of_flow_run"]
 
 current_tags: ContextVar[frozenset[str]] = ContextVar("daskflow_tags", default=frozenset())
 
@@ -44,3 +44,8 @@ def tags(*names: str) -> Iterator[set[str]]:
         yield set(together)
     finally:
         current_tags.reset(token)
+
+
+def tags_of_flow_run(around: Iterable[str]) -> tuple[str, ...]:
+    """Tags of a flow run that starts now, inside a flow run with the tags `around`."""
+    return tuple(sorted(current_tags.get().union(around)))

@@ -8,36 +8,31 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
 from daskflow.errors import UsageError
-from daskflow.runner.arguments import encode_live
-from daskflow.runner.cluster.executor.functions import register_function
+from daskflow.runner.arguments import Encoded, encode_live
+from daskflow.runner.cluster.called_tasks import Reserved
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
-from daskflow.runner.code import (
-    code_of,
-    function_bytes,
-    source_digest,
-    tell_travelling,
-    travelling_modules,
-)
-from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo, current_task_run
+from daskflow.runner.code import code_of, source_digest
+from daskflow.runner.context import FlowInfo, TaskInfo, current_task_run
 from daskflow.runner.core.graph import Remote, Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED, SUCCESSFUL
 from daskflow.runner.futures import TaskFuture
+from daskflow.runner.hook_thread import HookCalls
 from daskflow.runner.inline import InlineShell
-from daskflow.runner.mapping import MapLeftovers
+from daskflow.runner.pace import Pace
 from daskflow.runner.record import FlowRecord, as_json
 from daskflow.runner.retry_asking import retry_condition
 from daskflow.runner.reuse import Reuse
 from daskflow.runner.shell import DriverShell
 from daskflow.runner.store.rows import TaskRow
 from daskflow.runner.tagging import current_tags
+from daskflow.runner.task_codes import code_for
 from daskflow.runner.task_uses import TaskUse
 from daskflow.runner.telling import TaskHookCalls
 from daskflow.runner.travelling import pickled_parameters
@@ -49,8 +44,6 @@ if TYPE_CHECKING:
     from daskflow.runner.tasks import Task
 
 __all__ = ["TaskRuns"]
-
-_logger = logging.getLogger(FLOW_LOGGER)
 
 
 class TaskRuns:
@@ -70,6 +63,8 @@ class TaskRuns:
         How its tasks cache.
     retries : int, default 0
         Of the flow: with any, what succeeded is remembered.
+    calls : HookCalls, optional
+        Who has hooks called; default: a thread of its own.
 
     Attributes
     ----------
@@ -77,7 +72,6 @@ class TaskRuns:
         What was submitted, and what was called directly.
     hooks : TaskHookCalls
         Of all its tasks.
-    map_leftovers : MapLeftovers
     """
 
     def __init__(
@@ -89,21 +83,21 @@ class TaskRuns:
         shell: DriverShell | InlineShell,
         caching: FlowCaching,
         retries: int = 0,
+        calls: HookCalls | None = None,
     ) -> None:
         self._info = info
         self._log_prints = log_prints
+        self._settings = settings
         self._defaults = settings.tasks
-        self._record = record
-        self._shell = shell
-        self._caching = caching
-        self._attempt = 1
+        self._record = self.record = record
+        self._shell = self.shell = shell
+        self._caching = self.caching = caching
         self._travelling: FlowInfo | None = None  # what goes to workers, once it is needed
         self._next_number = shell.next_number
         self.submitted = Scope(info.id, record)
         self.called = Scope(info.id, record)
         self._base_tags = current_tags.get()
-        self.hooks = TaskHookCalls(shell)
-        self.map_leftovers = MapLeftovers()
+        self.hooks = TaskHookCalls(shell, calls)
         self._uses: dict[Task[Any, Any], TaskUse] = {}
         self._tagged: dict[tuple[Task[Any, Any], frozenset[str]], TaskUse] = {}
         self._indexes: dict[str, Callable[[], int]] = {}
@@ -116,6 +110,7 @@ class TaskRuns:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait_for: Sequence[Any],
+        pace: Pace | None = None,
     ) -> TaskFuture[Any]:
         """Hand a task run to the cluster; microseconds, no I/O."""
         task.check_arguments(args, kwargs)
@@ -133,7 +128,7 @@ class TaskRuns:
             if (known := self._reuse.earlier(key)) is not None:
                 self._reused(known._run)
                 return known  # type: ignore[no-any-return]
-        run = Run(
+        run = Run(  # as `_new_run`, without its call: this is the hot path
             stage,
             self._next_number(),
             encoded.payload,
@@ -153,32 +148,53 @@ class TaskRuns:
             self.hooks.keep(future, run.number)
         if self._reuse is not None:
             self._reuse.remember(key, future)
-        shell.submit(run)
+        if pace is None:
+            shell.submit(run)
+        else:
+            pace.submit(run)
         return future
 
-    def nested_run(self, task: Task[Any, Any], parent: Run, ask: Ask, deps: tuple[Run, ...]) -> Run:
+    def _new_run(self, stage: Stage, given: Encoded | Ask, deps: tuple[Run, ...]) -> Run:
+        number = self._next_number()
+        return Run(stage, number, given.payload, deps, time.time(), given.allowed, given.taken)
+
+    def nested_run(
+        self, task: Task[Any, Any], parent: Run | None, ask: Ask, deps: tuple[Run, ...]
+    ) -> Run:
         """A run that a task on a worker asked for; called by the driver's thread, not submitted."""
-        use = self._uses.get(task := self._same_task(task)) or self._use(task)
-        if ask.tags:
-            use = self._use_tagged(task, self._base_tags | ask.tags)
+        task = self.same_task(task)
+        use = self._use_with(task, ask.tags)
         stage = use.stage or self._submit_stage(task, use)
-        run = Run(
-            stage,
-            self._next_number(),
-            ask.payload,
-            deps,
-            time.time(),
-            ask.allowed,
-            ask.taken,
-        )
-        run.name, run.parents = ask.name, (parent.number,)
+        run = self._new_run(stage, ask, deps)
+        run.name, run.parents = ask.name, None if parent is None else (parent.number,)
         if use.plan is not None:
             from daskflow.runner.cache_notes import unknown_note  # only tasks that are cached pay
 
             run.cache = unknown_note(use.plan)
         return run
 
-    def _same_task(self, task: Task[Any, Any]) -> Task[Any, Any]:
+    def inside(
+        self,
+        info: FlowInfo,
+        log_prints: bool,
+        record: FlowRecord,
+        caching: FlowCaching,
+        calls: HookCalls,
+    ) -> TaskRuns:
+        """The task runs of a flow run on a worker; they use the same cluster."""
+        shared = info, log_prints, self._settings, record, self.shell
+        return TaskRuns(*shared, caching, calls=calls)
+
+    def reserve(self, task: Task[Any, Any], tags: frozenset[str], many: int) -> Reserved:
+        """Numbers and names for runs that a worker executes itself."""
+        use = self._use_with(self.same_task(task), tags)
+        numbers = [self._next_number() for _ in range(many)]
+        indexes = [use.next_index() for _ in range(many)]
+        log_prints = self._task_info(task, use).log_prints
+        own = use.number, use.policy, use.tags, log_prints, use.plan
+        return Reserved(*own, numbers, indexes)
+
+    def same_task(self, task: Task[Any, Any]) -> Task[Any, Any]:
         """The task that this flow run knows already, if `task` is a copy of it."""
         for known in list(self._uses):
             if known.name == task.name and known.options == task.options:
@@ -202,15 +218,7 @@ class TaskRuns:
                 return known  # type: ignore[no-any-return]
         self._shell.wait_for(encoded.deps, None)
         deps = tuple(self._here(dep) for dep in encoded.deps)
-        run = Run(
-            stage,
-            self._next_number(),
-            encoded.payload,
-            deps,
-            time.time(),
-            encoded.allowed,
-            encoded.taken,
-        )
+        run = self._new_run(stage, encoded, deps)
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
         if use.plan is not None:
@@ -238,12 +246,11 @@ class TaskRuns:
         if isinstance(self._shell, InlineShell):
             run.cache.wanted = False
 
-    def again(self) -> None:
+    def again(self, attempt: int) -> None:
         """The flow function is about to run again: new runs, for those that did not succeed."""
-        assert self._reuse is not None
-        self._reuse.again()
-        self._attempt, self._travelling = self._attempt + 1, None
-        self.map_leftovers = MapLeftovers()
+        if self._reuse is not None:
+            self._reuse.again()
+        self._info, self._travelling = self._info._replace(attempt=attempt), None
         self.submitted = Scope(self._info.id, self._record)
         self.called = Scope(self._info.id, self._record)
         for use in [*self._uses.values(), *self._tagged.values()]:
@@ -303,6 +310,13 @@ class TaskRuns:
         use = self._uses[task] = self._new_use(task, self._base_tags)
         return use
 
+    def _use_with(self, task: Task[Any, Any], tags: frozenset[str]) -> TaskUse:
+        """A task as used on a worker, inside ``with tags(...)`` or not."""
+        together = self._base_tags | tags
+        if together == self._base_tags:
+            return self._uses.get(task) or self._use(task)
+        return self._use_tagged(task, together)
+
     def _use_tagged(self, task: Task[Any, Any], tags: frozenset[str]) -> TaskUse:
         use = self._tagged.get((task, tags))
         if use is None:
@@ -339,7 +353,9 @@ class TaskRuns:
         return use
 
     def _submit_stage(self, task: Task[Any, Any], use: TaskUse) -> Stage:
-        use.stage = self._stage(task, use, self.submitted, self._code(task, use))
+        info = self._task_info(task, use)
+        code = code_for(task, info, self._flow_info(), self._shell, use.plan)
+        use.stage = self._stage(task, use, self.submitted, code)
         return use.stage
 
     def _inline_stage(self, task: Task[Any, Any], use: TaskUse) -> Stage:
@@ -365,23 +381,15 @@ class TaskRuns:
             self._record.hooks = self.hooks
         return stage
 
-    def _code(self, task: Task[Any, Any], use: TaskUse) -> Code:
-        info, shell = self._task_info(task, use), self._shell
-        more = task.fn, task.timeout_s, use.plan
+    def _flow_info(self) -> FlowInfo:
+        """What goes along with the code of its tasks."""
+        shell = self._shell
         if isinstance(shell, InlineShell) or shell.live:
-            digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
-            register_function(digest, task.fn)
-            return Code(digest, None, task.is_async, info, self._info, *more)
-        same_machine = shell.runner.same_machine
-        travelling = travelling_modules(task.fn, same_machine)
-        if travelling:
-            shell.literals.travel(travelling)
-            tell_travelling(task.name, travelling)
+            return self._info
         if self._travelling is None:
             parameters = pickled_parameters(self._caching.parameters)
-            self._travelling = self._info._replace(attempt=self._attempt, parameters=parameters)
-        digest, blob = function_bytes(task.fn, task_name=task.name, same_machine=same_machine)
-        return Code(digest, blob, task.is_async, info, self._travelling, *more)
+            self._travelling = self._info._replace(parameters=parameters)
+        return self._travelling
 
     def _task_info(self, task: Task[Any, Any], use: TaskUse) -> TaskInfo:
         chosen = task.log_prints

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from daskflow.errors import UsageError
 from daskflow.runner.arguments import check_call, check_waits
 from daskflow.runner.cache_plans import CACHE_OPTIONS, check_cache_options
-from daskflow.runner.callables import (
-    check_function,
-    function_name,
-    is_async,
-    plain_arity,
-    plain_function,
-    signature_of,
-)
+from daskflow.runner.callables import plain_arity
 from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 from daskflow.runner.core.graph import Estimate, LaneKey
 from daskflow.runner.core.retries import RetryPolicy, validate_delays
+from daskflow.runner.definitions import Definition
 from daskflow.runner.future_lists import FutureList
 from daskflow.runner.futures import TaskFuture, allow_failure, unmapped
-from daskflow.runner.hooks import TASK_HOOKS, TaskHooks, gather_hooks
+from daskflow.runner.hooks import TASK_HOOKS, TaskHooks
 from daskflow.runner.mapping import run_map
 from daskflow.runner.options import (
     check_callable,
     check_count,
     check_factor,
-    check_name,
     check_options,
     check_priority,
     check_resources,
-    check_switch,
     check_tags,
     check_template,
     check_timeout,
@@ -76,7 +67,7 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-class Task(TaskHooks, Generic[P, R]):
+class Task(Definition[P, R], TaskHooks):
     """A function under ``@task``.
 
     Calling it runs it in this process, tracked; `submit` and `map` run it on the flow's cluster.
@@ -89,24 +80,13 @@ class Task(TaskHooks, Generic[P, R]):
     """
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
-        plain, self._kind = plain_function(fn)
-        check_function(plain, "@task")
-        check_options(options, _OPTIONS, "@task")
-        functools.update_wrapper(self, plain, updated=())
-        self.options: dict[str, Any] = {**_OPTIONS, **options}
-        self.fn: Callable[..., Any] = plain
+        super().__init__(fn, options, _OPTIONS, "task", hooks=TASK_HOOKS)
         chosen = self.options
-        given = chosen["name"]
-        self.name = check_name(function_name(plain) if given is None else given, "task name")
-        self.description = chosen["description"] or inspect.getdoc(plain)
-        self.version = chosen["version"]
         self.tags = check_tags(chosen["tags"])
         self.timeout_s = check_timeout("timeout_seconds", chosen["timeout_seconds"])
-        self.log_prints = check_switch("log_prints", chosen["log_prints"])
         self.names_runs = chosen["task_run_name"] is not None
         check_template("task_run_name", chosen["task_run_name"])
         self.retry_condition_fn = check_callable("retry_condition_fn", chosen["retry_condition_fn"])
-        self.is_async = is_async(plain)
         self.lane = LaneKey(
             check_priority(chosen["priority"]),
             self.is_async,
@@ -114,14 +94,8 @@ class Task(TaskHooks, Generic[P, R]):
             check_workers(chosen["workers"]),
         )
         self.caching = check_cache_options(chosen)
-        gather_hooks(self.options, TASK_HOOKS)
         self.policy = self._policy(0, 0.0, 3)  # checks; the flow run fills in the settings
         self.estimate = Estimate()
-
-    @functools.cached_property
-    def signature(self) -> inspect.Signature:
-        """Of the function; read late, for unpickling makes a task before its function is whole."""
-        return signature_of(self.fn)
 
     @functools.cached_property
     def code_digest(self) -> CodeDigest:
@@ -240,14 +214,16 @@ class Task(TaskHooks, Generic[P, R]):
             How many runs may fail, as a number or as a fraction of them, without the flow failing
             for it; for more than that, `result` of the list and the flow raise `TooManyFailed`.
         max_in_flight : int, optional
-            Runs of this map that are submitted and not final, at the most; `map` waits for room.
+            Runs of this map that are submitted and not final, at the most.  The end of one submits
+            the next; nobody waits for room.
 
         Returns
         -------
         FutureList
             One future per item, in order.  For iterators, which may go on for ever, a stream of
-            them: it takes an item when somebody waits for a future, so iterate over it or hand it
-            to `as_completed`; `result`, `ok` and the rest take all items.
+            them: it takes an item when somebody waits for a future, so iterate over it, with
+            ``async for`` in async code, or hand it to `as_completed`; `result`, `ok` and the rest
+            take all items.
 
         Raises
         ------
@@ -266,7 +242,7 @@ class Task(TaskHooks, Generic[P, R]):
     def with_options(self, **options: Any) -> Task[P, R]:
         """A copy of this task with other options."""
         check_options(options, _OPTIONS, f"{self.name}.with_options()")
-        copy = _rebuild(self.fn, {**self.options, **options}, self._kind)
+        copy: Task[P, R] = self._copy(options)
         copy.estimate = self.estimate  # it is the same function: what is known of it stays known
         return copy
 
@@ -277,12 +253,6 @@ class Task(TaskHooks, Generic[P, R]):
         if self._kind is staticmethod or instance is None:
             return self
         return _BoundTask(self, instance)
-
-    def __reduce__(self) -> Any:
-        return _rebuild, (self.fn, self.options, self._kind)
-
-    def __repr__(self) -> str:
-        return f"<Task {self.name}>"
 
 
 class _BoundTask:
@@ -308,10 +278,6 @@ class _BoundTask:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
-
-
-def _rebuild(fn: Callable[..., Any], options: dict[str, Any], kind: Any) -> Task[Any, Any]:
-    return Task(kind(fn) if kind else fn, **options)
 
 
 def _flow_run(call: str) -> FlowRun | NestedHost:

@@ -23,7 +23,8 @@ from daskflow.runner.core.states import (
     TIMED_OUT,
 )
 from daskflow.runner.futures import FutureOwner, TaskFuture
-from daskflow.runner.hooks import TASK_HOOKS, AttemptInfo, HookThread, call_hooks
+from daskflow.runner.hook_thread import HookCalls, HookThread
+from daskflow.runner.hooks import TASK_HOOKS, AttemptInfo
 from daskflow.runner.outcomes import load_value
 from daskflow.runner.state import State
 
@@ -47,17 +48,19 @@ class TaskHookCalls:
     ----------
     owner : FutureOwner or None
         Loads results for ``state.result()`` in a hook; None for runs of this process.
+    calls : HookCalls, optional
+        Who has the hooks called; default: a thread of its own.
     """
 
-    def __init__(self, owner: FutureOwner | None) -> None:
+    def __init__(self, owner: FutureOwner | None, calls: HookCalls | None = None) -> None:
         self._owner = owner
         self._tasks: dict[Stage, Task[Any, Any]] = {}
-        self._started: set[int] = set()  # numbers of runs whose on_running was called
+        self._started: set[Run] = set()  # on_running was called
         self._kept: dict[int, TaskFuture[Any]] = {}
-        self._thread = HookThread()
+        self.calls: HookCalls = calls or HookThread()
         self._telling = threading.Lock()  # calls and submissions are told by different threads
-        self.enter = self._thread.enter
-        self.close = self._thread.close
+        self.enter = self.calls.enter
+        self.close = self.calls.close
 
     def add(self, stage: Stage, task: Task[Any, Any]) -> bool:
         """Look after the runs of `stage` if its task has hooks, and say so."""
@@ -94,15 +97,15 @@ class TaskHookCalls:
                 self._begun(run)
             if (name := _AT_END.get(run.state)) is not None:
                 self._put(name, run, self._final_state(run))
-            self._started.discard(run.number)
+            self._started.discard(run)
             if run.number in self._kept:
-                self._thread.put(self._kept.pop, run.number, None)
+                self.calls.put(self._kept.pop, run.number, None)
 
     def _begun(self, run: Run) -> None:
         with self._telling:
-            if run.number in self._started:
+            if run in self._started:
                 return
-            self._started.add(run.number)
+            self._started.add(run)
         self._put("on_running", run, State(RUNNING))
 
     def _put(self, name: str, run: Run, state: State) -> None:
@@ -110,7 +113,7 @@ class TaskHookCalls:
         if (hooks := task.options[name]) is not None:
             attempt = max(run.attempt, 1) if name == "on_running" else run.attempt
             info = AttemptInfo(run.task_run_id, run.label, attempt, state)
-            self._thread.put(call_hooks, hooks, task, info, state)
+            self.calls.tell(hooks, task, info, state)
 
     def _final_state(self, run: Run) -> State:
         if run.state not in SUCCESSFUL:

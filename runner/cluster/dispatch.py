@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 import dask
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
+from daskflow.runner.cluster.answers import Answer
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
 from daskflow.runner.cluster.executor.recorder import read_flight
-from daskflow.runner.cluster.nested import Answer
 from daskflow.runner.cluster.orders import OrderMaker, RemoteValue, is_lost
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
 from daskflow.runner.cluster.protocol import (
@@ -83,7 +83,7 @@ def _live_entry(topic: str, parcel_id: int) -> int:
 
 def _deliver(blob: bytes) -> None:
     # imported on the worker, as above
-    from daskflow.runner.cluster.nested import deliver_bytes
+    from daskflow.runner.cluster.answers import deliver_bytes
 
     deliver_bytes(blob)
 

@@ -8,6 +8,7 @@ free for the very run that it waits for.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import logging
@@ -15,17 +16,18 @@ import pickle
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 
 from daskflow.errors import StoreError
 from daskflow.runner.arguments import Encoded, Literals, encode
+from daskflow.runner.cluster.answers import Answer, await_answer, changed, wait_until
 from daskflow.runner.cluster.executor.errors import KeyLost, load_error
 from daskflow.runner.cluster.protocol import BOUND_INPUT, BOUND_PICKLED, BOUND_STORED
-from daskflow.runner.context import TaskRunContext
-from daskflow.runner.core.states import FINAL, PENDING, SUCCESSFUL
+from daskflow.runner.context import FlowInfo, TaskRunContext
+from daskflow.runner.core.states import FINAL, PENDING
 from daskflow.runner.futures import TaskFuture
 from daskflow.runner.tagging import current_tags
 
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from daskflow.runner.cluster.executor.active import ActiveParcel
     from daskflow.runner.tasks import Task
 
-__all__ = ["Answer", "Ask", "NestedHost", "NestedRun", "deliver", "deliver_bytes"]
+__all__ = ["Ask", "NestedHost", "NestedRun", "on_wire", "seen_here"]
 
 
 class Ask(NamedTuple):
@@ -50,19 +52,9 @@ class Ask(NamedTuple):
     allowed: frozenset[int] | None
     taken: int
     name: str | None
-    tags: frozenset[str] = frozenset()  # of ``with tags(...)`` around the submission
-
-
-class Answer(NamedTuple):
-    """How a run ended that was asked for, on its way to the worker."""
-
-    token: str
-    label: str
-    task_run_id: str
-    state: str
-    message: str | None
-    error: bytes | None
-    value: tuple[int, Any] | None
+    tags: frozenset[str] = frozenset()  # of ``with tags(...)``, besides those of the flow run
+    flow: str | None = None  # a flow run that the parent has called, which this belongs to
+    pace: tuple[str, int] | None = None  # of a map with `max_in_flight`, and how many
 
 
 class NestedRun:
@@ -85,17 +77,16 @@ class NestedRun:
         "value",
     )
 
-    def __init__(self, token: str, label: str, host: NestedHost) -> None:
-        self.token = token
+    def __init__(self, label: str, host: NestedHost) -> None:
+        self.token = self.task_run_id = ""  # until it is asked for
         self.label = label
         self.host = host
-        self.task_run_id = token
         self.state = PENDING
         self.message: str | None = None
         self.error: BaseException | None = None
         self.value: tuple[int, Any] | None = None
         self.result_bytes: int | None = None
-        self.cause: None = None
+        self.cause: NestedRun | None = None
         self.held = False  # nothing to let go here: the driver does when the asking run ends
         self.seen = False
         self.callbacks: list[Callable[[], object]] = []
@@ -111,40 +102,28 @@ class NestedRun:
             self.seen = True
             self.host.tell_seen(self)
 
+    def take(self, answer: Answer) -> list[Callable[[], object]]:
+        """The driver tells how this run has ended, or where its value is now."""
+        self.label, self.task_run_id = answer.label, answer.task_run_id
+        self.message, self.value = answer.message, answer.value
+        if answer.error is not None:
+            self.error = load_error(answer.error, answer.task_run_id)
+        if answer.cause is not None:
+            self.cause = _known.get(answer.cause)
+        if answer.value is not None and answer.value[0] in (BOUND_INPUT, BOUND_STORED):
+            self.result_bytes = 1  # fetching it blocks
+        self.state = answer.state  # last: whoever sees a final state finds the rest in place
+        callbacks, self.callbacks = self.callbacks, []
+        return callbacks
+
 
 _logger = logging.getLogger(__name__)
 _WHOLE = Literals(shares=False)
-_changed = threading.Condition()
-_awaited: dict[str, NestedRun] = {}
-_numbers = itertools.count()
 _tasks: weakref.WeakKeyDictionary[Task[Any, Any], tuple[str, bytes]] = weakref.WeakKeyDictionary()
 _sent: set[tuple[str, str]] = set()
-
-
-def deliver_bytes(blob: bytes) -> None:
-    """Take pickled outcomes; see `deliver`."""
-    deliver(pickle.loads(blob))
-
-
-def deliver(answers: Sequence[Answer]) -> None:
-    """Take the outcomes of runs that this process asked for; runs in the worker's event loop."""
-    callbacks: list[Callable[[], object]] = []
-    with _changed:
-        for answer in answers:
-            run = _awaited.pop(answer.token, None)
-            if run is None:
-                continue  # the asking task was cancelled with its process: nobody waits
-            run.label, run.task_run_id = answer.label, answer.task_run_id
-            run.message, run.value = answer.message, answer.value
-            if answer.error is not None:
-                run.error = load_error(answer.error, answer.task_run_id)
-            if answer.value is not None and answer.value[0] in (BOUND_INPUT, BOUND_STORED):
-                run.result_bytes = 1  # fetching it blocks
-            run.state = answer.state  # last: whoever sees a final state finds the rest in place
-            callbacks += run.callbacks
-        _changed.notify_all()
-    for callback in callbacks:
-        callback()
+_sending = threading.RLock()  # what brings a task leaves before what relies on it
+_known: weakref.WeakValueDictionary[str, NestedRun] = weakref.WeakValueDictionary()
+_paces = itertools.count()
 
 
 class NestedHost:
@@ -156,11 +135,18 @@ class NestedHost:
         Of the task run that submits.
     parcel : ActiveParcel
         That it is executed in.
+    flow : FlowInfo, optional
+        Of a flow run that the task run has called, on whose behalf to submit.
     """
 
-    def __init__(self, context: TaskRunContext, parcel: ActiveParcel) -> None:
+    def __init__(
+        self, context: TaskRunContext, parcel: ActiveParcel, flow: FlowInfo | None = None
+    ) -> None:
+        around = flow or context.flow
         self._context = context
         self._parcel = parcel
+        self._flow_run_id = flow.id if flow else None
+        self._tags = frozenset(around.tags if around else ())
 
     def submit(
         self,
@@ -168,38 +154,61 @@ class NestedHost:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait_for: Sequence[Any],
+        pace: tuple[str, int] | None = None,
     ) -> TaskFuture[Any]:
         """Ask the driver for a run of `task`."""
+        return self.submit_encoded(task, *self.encoded(task, args, kwargs, wait_for), pace)
+
+    def encoded(
+        self,
+        task: Task[Any, Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        wait_for: Sequence[Any],
+    ) -> tuple[Encoded, str | None]:
+        """Arguments as they travel to the driver, and the name that they give the run."""
         task.check_arguments(args, kwargs)
-        encoded = encode(args, kwargs, wait_for, _WHOLE, task.name)
-        channel, number = self._parcel.channel, self._context.number
-        digest, blob = _pickled(task)
-        topic = self._parcel.order.topic
-        known = (topic, digest) in _sent
-        _sent.add((topic, digest))
-        run = NestedRun(f"{channel.worker}/{next(_numbers)}", task.name, self)
-        with _changed:
-            _awaited[run.token] = run
         name = task.run_name(args, kwargs) if task.names_runs else None
-        channel.ask(
-            "submit",
-            Ask(
-                self._parcel.order.parcel_id,
-                number,
-                channel.worker,
-                run.token,
-                digest,
-                None if known else blob,
-                encoded.payload,
-                _tokens(encoded),
-                encoded.allowed,
-                encoded.taken,
-                name,
-                current_tags.get(),
-            ),
-        )
+        return encode(args, kwargs, wait_for, _WHOLE, task.name), name
+
+    def submit_encoded(
+        self, task: Task[Any, Any], encoded: Encoded, name: str | None, pace: Any
+    ) -> TaskFuture[Any]:
+        """Ask the driver for a run of `task` with these arguments."""
+        channel = self._parcel.channel
+        run = NestedRun(task.name, self)
+        run.token = run.task_run_id = await_answer(channel, run)
+        _known[run.token] = run
+        with on_wire(self._parcel, task) as (digest, blob):
+            channel.ask(
+                "submit",
+                Ask(
+                    self._parcel.order.parcel_id,
+                    self._context.number,
+                    channel.worker,
+                    run.token,
+                    digest,
+                    blob,
+                    encoded.payload,
+                    _tokens(encoded),
+                    encoded.allowed,
+                    encoded.taken,
+                    name,
+                    self.own_tags(),
+                    self._flow_run_id,
+                    pace,
+                ),
+            )
         future: TaskFuture[Any] = TaskFuture(run, self)  # type: ignore[arg-type]
         return future
+
+    def own_tags(self) -> frozenset[str]:
+        """Tags that hold here and not in the whole flow run."""
+        return current_tags.get() - self._tags
+
+    def pace(self, limit: int) -> tuple[str, int]:
+        """What the runs of a map with `max_in_flight` have in common."""
+        return f"{self._parcel.channel.worker}/{next(_paces)}", limit
 
     def constant(self, task: Task[Any, Any], value: Any) -> Any:
         """An argument that every run of a map gets; it travels with each."""
@@ -215,39 +224,33 @@ class NestedHost:
         """Make way, then block until all `runs` are final."""
         if all(run.state in FINAL for run in runs):
             return True
-        self._parcel.make_way()
-        started = time.monotonic()
-        deadline = None if timeout is None else started + timeout
-        try:
-            with _changed:
-                for run in runs:
-                    while run.state not in FINAL:
-                        left = None if deadline is None else deadline - time.monotonic()
-                        if left is not None and left <= 0:
-                            return False
-                        _changed.wait(left)
-            return True
-        finally:
-            self._parcel.waited_s += time.monotonic() - started
+        return self._wait(lambda: all(run.state in FINAL for run in runs), timeout)
 
     def value_of(self, run: Any, timeout: float | None) -> Any:
         """The result of a run that has succeeded; made again first if its worker was lost."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        due = None if timeout is None else time.monotonic() + timeout
         while run.error is None:
-            assert run.state in SUCCESSFUL
-            tag, value = run.value
-            if tag not in (BOUND_INPUT, BOUND_STORED):
-                return pickle.loads(value) if tag == BOUND_PICKLED else value
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            try:
-                return value.load() if tag == BOUND_STORED else self._fetch(value, left)
-            except KeyLost as lost:
-                _logger.debug("a result of %s is gone: %s", run.label, lost)
-            except StoreError as gone:
-                _logger.debug("a result of %s is gone: %s", run.label, gone)
-            if not self._make_again(run, left):
+            left = None if due is None else max(0.0, due - time.monotonic())
+            if (held := run.value) is not None:
+                tag, value = held
+                if tag not in (BOUND_INPUT, BOUND_STORED):
+                    return pickle.loads(value) if tag == BOUND_PICKLED else value
+                try:
+                    return value.load() if tag == BOUND_STORED else self._fetch(value, left)
+                except (KeyLost, StoreError) as lost:
+                    _logger.debug("a result of %s is gone: %s", run.label, lost)
+                self._make_again(run, held)
+            if not self._wait(lambda: run.value is not None or run.error is not None, left):
                 raise TimeoutError(f"the result of {run.label} is not there after {timeout} s")
         raise run.error
+
+    def _wait(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        self._parcel.make_way()
+        started = time.monotonic()
+        try:
+            return wait_until(condition, timeout)
+        finally:
+            self._parcel.waited_s += time.monotonic() - started
 
     def _fetch(self, key: str, timeout: float | None) -> Any:
         try:
@@ -257,17 +260,20 @@ class NestedHost:
         except Exception as error:  # CancelledError, KeyError: the version of Dask decides
             raise KeyLost(key) from error
 
-    def _make_again(self, run: NestedRun, timeout: float | None) -> bool:
-        """Have the driver execute a run once more whose result was lost; False when not in time."""
-        with _changed:
-            run.state, run.value = PENDING, None
-            _awaited[run.token] = run
-        self._parcel.channel.ask("lost", (run.token, self._parcel.channel.worker))
-        return self.wait_for((run,), timeout)
+    def _make_again(self, run: NestedRun, lost: tuple[int, Any]) -> None:
+        """Have the driver execute a run once more, unless another thread has asked for it."""
+        with changed:
+            asks = run.value is lost
+            if asks:
+                run.value = None
+        if asks:
+            channel = self._parcel.channel
+            await_answer(channel, run, run.token)
+            channel.ask("lost", (run.token, channel.worker))
 
     def watch(self, run: Any, callback: Callable[[], object]) -> None:
         """Call `callback` once `run` is final; at once if it is."""
-        with _changed:
+        with changed:
             if run.state not in FINAL:
                 run.callbacks.append(callback)
                 return
@@ -279,6 +285,21 @@ class NestedHost:
 
 def _tokens(encoded: Encoded) -> tuple[str, ...]:
     return tuple(run.token for run in encoded.deps)  # type: ignore[attr-defined]
+
+
+def seen_here(token: str) -> NestedRun | None:
+    """A run that this process asked for, if somebody still holds it."""
+    return _known.get(token)
+
+
+@contextlib.contextmanager
+def on_wire(parcel: ActiveParcel, task: Task[Any, Any]) -> Iterator[tuple[str, bytes | None]]:
+    """Digest and bytes of a task for a question asked inside; None when they were sent before."""
+    digest, blob = _pickled(task)
+    key = parcel.order.topic, digest
+    with _sending:
+        yield digest, None if key in _sent else blob
+        _sent.add(key)
 
 
 def _pickled(task: Task[Any, Any]) -> tuple[str, bytes]:

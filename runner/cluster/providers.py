@@ -8,9 +8,6 @@ may name its task runner in a program that never runs it.
 from __future__ import annotations
 
 import difflib
-import json
-import math
-import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +15,14 @@ from importlib import import_module
 from typing import Any, Literal
 
 from daskflow.errors import UsageError
+from daskflow.runner.cluster.runner_checks import (
+    check_workers,
+    checked_address,
+    checked_kwargs,
+    filed_address,
+    refuse_asynchronous,
+    refuse_beside,
+)
 
 __all__ = [
     "DaskTaskRunner",
@@ -27,15 +32,12 @@ __all__ = [
     "resolve_task_runner",
 ]
 
-_SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
 # Arguments of distributed.LocalCluster that are about more than its workers.
 _LOCAL_CLUSTER_ONLY = frozenset(
     "name host ip scheduler_port silence_logs dashboard_address worker_dashboard_address services "
     "worker_services service_kwargs security protocol blocked_handlers interface worker_class "
     "scheduler_kwargs scheduler_sync_interval loop start".split()
 )
-_USUAL = "n_workers threads_per_worker memory_limit processes resources asynchronous".split()
-_SIZE = re.compile(r"\d*\.?\d+(e\d+)?\s*([kmgtp]i?)?b?")
 _ALLOWED = (
     '"processes", "threads", "sync", the address of a scheduler such as "tcp://host:8786", '
     "a Dask cluster or client, or a DaskTaskRunner"
@@ -135,16 +137,16 @@ class DaskTaskRunner:
             "adapt_kwargs": adapt_kwargs,
         }
         if address is not None:
-            address = _checked_address(address)
-            _refuse_beside("address", given)
+            address = checked_address(address)
+            refuse_beside("address", given)
         elif cluster is not None:
             if not is_cluster(cluster) and not is_client(cluster):
                 raise UsageError(
                     f"cluster={cluster!r} is no Dask cluster or client: it has no "
                     "scheduler_address; a class goes into cluster_class="
                 )
-            _refuse_asynchronous(cluster)
-            _refuse_beside("cluster", {name: given[name] for name in given if name != "cluster"})
+            refuse_asynchronous(cluster)
+            refuse_beside("cluster", {name: given[name] for name in given if name != "cluster"})
         if cluster_class is not None and not isinstance(cluster_class, str):
             if not callable(cluster_class):
                 raise UsageError(
@@ -152,15 +154,15 @@ class DaskTaskRunner:
                     "import path; a running cluster goes into cluster="
                 )
         self.address, self.cluster, self.cluster_class = address, cluster, cluster_class
-        self.cluster_kwargs = _checked_kwargs("cluster_kwargs", cluster_kwargs)
-        self.adapt_kwargs = _checked_kwargs("adapt_kwargs", adapt_kwargs)
-        self.client_kwargs = _checked_kwargs("client_kwargs", client_kwargs)
+        self.cluster_kwargs = checked_kwargs("cluster_kwargs", cluster_kwargs)
+        self.adapt_kwargs = checked_kwargs("adapt_kwargs", adapt_kwargs)
+        self.client_kwargs = checked_kwargs("client_kwargs", client_kwargs)
         self.performance_report_path = performance_report_path
         if "scheduler_file" in self.client_kwargs:
-            _refuse_beside("client_kwargs' scheduler_file", {**given, "address": address})
-            self.address = _checked_address(_filed_address(self.client_kwargs))
+            refuse_beside("client_kwargs' scheduler_file", {**given, "address": address})
+            self.address = checked_address(filed_address(self.client_kwargs))
         if cluster_class is None:
-            _check_workers(self.cluster_kwargs)
+            check_workers(self.cluster_kwargs)
         if self.cluster_kwargs.get("asynchronous") or self.client_kwargs.get("asynchronous"):
             raise UsageError("asynchronous=True is not possible: daskflow needs a synchronous one")
         if "set_as_default" in self.client_kwargs:
@@ -311,90 +313,3 @@ def _named(name: str) -> TaskRunner:
     near = difflib.get_close_matches(name.lower(), ["processes", "threads", "sync"], n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise UsageError(f"task_runner={name!r} is not known{hint}; it can be {_ALLOWED}")
-
-
-def _checked_address(address: object) -> str:
-    if not isinstance(address, str):
-        raise UsageError(f"address={address!r} is not text such as 'tcp://host:8786'")
-    scheme, separator, rest = address.rpartition("://")
-    if not separator:
-        scheme = "tcp"
-    if scheme not in _SCHEMES:
-        raise UsageError(
-            f"The scheduler address {address!r} has the unknown scheme {scheme!r}; "
-            f"known are {', '.join(name + '://' for name in _SCHEMES)}"
-        )
-    host = rest.partition("/")[0].strip(":") or "HOST"
-    port = re.match(r"[^/]*[^/:]:(\d{1,5})(/|$)", rest)
-    if port and not 0 < int(port[1]) < 65_536:
-        raise UsageError(f"The scheduler address {address!r} has no port between 1 and 65535")
-    if scheme != "inproc" and not port:
-        raise UsageError(
-            f"The scheduler address {address!r} has no host and port; with Dask's default port "
-            f"it is '{scheme}://{host}:8786'"
-        )
-    return f"{scheme}://{rest.rstrip('/')}" if scheme in ("tcp", "tls", "ucx") else address
-
-
-def _filed_address(client_kwargs: dict[str, Any]) -> object:
-    """The address in the scheduler file; Dask itself would wait for a missing one for ever."""
-    path = client_kwargs.pop("scheduler_file")
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)["address"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"scheduler_file={path!r} tells no address ({type(error).__name__}: {error}); it is "
-            "the file that `dask scheduler --scheduler-file` writes once it runs"
-        ) from error
-
-
-def _check_workers(options: Mapping[str, Any]) -> None:
-    """The options of workers in which a slip would show only when they do not start."""
-    for name in options:
-        if name not in _USUAL and (near := difflib.get_close_matches(name, _USUAL, 1, 0.8)):
-            raise UsageError(f"cluster_kwargs has the option {name!r}; did you mean {near[0]!r}?")
-    for name in ("n_workers", "threads_per_worker"):
-        count, least = options.get(name), int(name == "threads_per_worker")
-        if count is not None and (
-            isinstance(count, bool) or not isinstance(count, int) or count < least
-        ):
-            raise UsageError(f"{name}={count!r} must be a whole number, {least} or more")
-    limit = options.get("memory_limit", "auto")
-    if limit is None or limit == "auto":
-        return
-    if isinstance(limit, str):
-        fits = _SIZE.fullmatch(limit.strip().lower()) is not None
-    else:
-        number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-        fits = number and 0 <= limit < math.inf
-    if not fits:
-        raise UsageError(
-            f"memory_limit={limit!r} is no size; it can be text such as '4 GiB', a number of "
-            "bytes, a share of the memory between 0 and 1, 'auto', or None for no limit"
-        )
-
-
-def _refuse_beside(name: str, others: Mapping[str, Any]) -> None:
-    beside = [other for other, value in others.items() if value]
-    if beside:
-        raise UsageError(
-            f"{name}= and {', '.join(other + '=' for other in beside)} exclude each other: "
-            f"{name}= uses a cluster that is there, the rest is about one to be started"
-        )
-
-
-def _refuse_asynchronous(value: Any) -> None:
-    if getattr(value, "asynchronous", False) is True:
-        raise UsageError(
-            f"An asynchronous {type(value).__name__} answers on its own event loop only; give the "
-            "address of its scheduler instead, or make it without asynchronous=True"
-        )
-
-
-def _checked_kwargs(name: str, kwargs: object) -> dict[str, Any]:
-    if kwargs is None:
-        return {}
-    if not isinstance(kwargs, Mapping) or not all(isinstance(key, str) for key in kwargs):
-        raise UsageError(f"{name}={kwargs!r} is not a mapping of argument names to values")
-    return dict(kwargs)

@@ -164,19 +164,6 @@ def test_a_task_under_sync_may_call_a_flow_that_submits():
     assert parent() == 2
 
 
-def test_a_flow_inside_a_task_elsewhere_says_what_to_do(cluster):
-    @flow
-    def child():
-        return 1
-
-    @flow(task_runner=cluster)
-    def parent():
-        return task(lambda: child()).submit().result()
-
-    with pytest.raises(UsageError, match="was called inside a task on a worker"):
-        parent()
-
-
 @PARALLEL
 def test_two_flows_at_once_in_two_threads(where, tmp_path):
     gates = [Gate(tmp_path, "a"), Gate(tmp_path, "b")]

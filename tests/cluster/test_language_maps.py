@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 import threading
+import time
 import weakref
 
 import pytest
 
 from daskflow import FutureList, TaskFuture, allow_failure, as_completed, flow, task
 from daskflow.errors import TooManyFailed, UsageError
-from tests.gates import Gate
 
 PARALLEL = pytest.mark.parametrize("where", ["processes", "threads", "external"], indirect=True)
 
@@ -147,30 +148,79 @@ def test_an_error_that_is_alone_and_one_that_is_asked_for_twice_get_no_further_n
 # ---- max_in_flight
 
 
-@PARALLEL
-def test_a_map_waits_for_room(where, tmp_path):
-    gates = [Gate(tmp_path, f"gate-{n}") for n in range(4)]
-    mapped = threading.Event()
+@task
+def enter(folder, number):
+    """Who is inside at the same time; a run stays until the next one could have come."""
+    mine = os.path.join(folder, f"inside-{number}")
+    open(mine, "w").close()
+    time.sleep(0.02)
+    inside = len(os.listdir(folder))
+    os.remove(mine)
+    return inside
+
+
+def test_a_map_keeps_its_limit_and_returns_at_once(where, tmp_path):
+    folder = str(tmp_path / "inside")
+    os.mkdir(folder)
+
+    @task
+    def maps():
+        return max(enter.map([folder] * 6, range(6), max_in_flight=1).result())
 
     @flow(task_runner=where)
     def bounded():
-        def open_first():
-            gates[0].open()  # the map cannot go on before
-            before.append(mapped.is_set())
-            for gate in gates[1:]:
-                gate.open()
-
-        before: list[bool] = []
-        opener = threading.Thread(target=open_first)
-        opener.start()
-        futures = pass_gate.map(gates, range(4), max_in_flight=1)
-        mapped.set()
-        opener.join()
+        futures = enter.map([folder] * 6, range(6), max_in_flight=1)
         assert isinstance(futures, FutureList)
-        assert [future.done() for future in futures[:3]] == [True, True, True]
-        return before, futures.result()
+        states = [future.done() for future in futures]
+        most = max(futures.result())
+        return states, most, maps.submit().result(timeout=60)
 
-    assert bounded() == ([False], [0, 1, 2, 3])
+    states, most, nested_most = bounded()
+    assert (most, nested_most) == (1, 1)
+    assert states == [where == "sync"] * 6
+
+
+@PARALLEL
+def test_runs_that_wait_for_room_are_inputs_like_others(where):
+    @flow(task_runner=where)
+    def summed():
+        first = double.map(range(6), max_in_flight=2)
+        second = double.map(first, max_in_flight=1)
+        return sum(second.result()), double.submit(first[-1]).result()
+
+    assert summed() == (60, 20)
+
+
+@PARALLEL
+def test_runs_that_wait_for_room_are_not_left_behind(where, tmp_path):
+    written = tmp_path / "written"
+
+    @task
+    def writes(number):
+        with written.open("a") as file:
+            file.write(f"{number}\n")
+
+    @flow(task_runner=where)
+    def leaves():
+        writes.map(range(5), max_in_flight=1)
+
+    leaves()
+    assert written.read_text().split() == ["0", "1", "2", "3", "4"]
+
+
+@PARALLEL
+def test_runs_that_wait_for_room_are_cancelled_with_their_flow(where):
+    futures = []
+
+    @flow(task_runner=where)
+    def breaks():
+        futures.extend(double.map(range(50), max_in_flight=1))
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        breaks()
+    assert {future.state.name for future in futures} <= {"Completed", "Cancelled"}
+    assert futures[-1].state.is_cancelled()
 
 
 def test_no_run_at_a_time_is_refused():

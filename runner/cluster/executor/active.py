@@ -66,6 +66,7 @@ class ActiveParcel:
         self.reported_at = self.now()
         self.telling = threading.Lock()  # held to decide what the next report says
         self._gave_way: set[int] = set()  # threads
+        self.besides: list[Callable[[], object]] = []  # what else the watchdog has to send
         self.waited_s = 0.0  # by the current run, for runs that it submitted
         self.committing: Callable[[], object] | None = None  # stores what is not stored yet
         self.unstored: deque[Any] = deque()  # outcomes that wait for it

@@ -87,3 +87,5 @@ def _look_after(parcel: ActiveParcel, now: float) -> None:
     if running or gave_up or parcel.returned or (waited and untold):
         parcel.report(running=running)
         parcel.noted.update(number for number, _ in running)
+    for send in list(parcel.besides):
+        send()

@@ -79,7 +79,8 @@ class DriverThread(Inbox):
         self._look_at = 0.0
         self._look_soon_until = 0.0
         self._open_rows_at = 0.0
-        self._unrecorded: list[Run] = []
+        self._unrecorded: list[Run] = []  # since the last look at what is open for long
+        self._young: list[Run] = []  # before that: open for `_OPEN_ROWS_S` at the next look
         self._drop_at: float | None = None
 
     def submit(self, run: Run) -> None:  # called by other threads
@@ -146,7 +147,7 @@ class DriverThread(Inbox):
         if self.driver.parcels:
             look = _LOOK_SOON_S if now < self._look_soon_until else _LOOK_S
             patience = look if patience is None else min(patience, look)
-        elif self._unrecorded or self._drop_at is not None:
+        elif self._unrecorded or self._young or self._drop_at is not None:
             patience = _OPEN_ROWS_S if patience is None else min(patience, _OPEN_ROWS_S)
         if self._wake.wait(patience) and not self._urgent.is_set():
             self._urgent.wait(_LINGER_S)
@@ -194,24 +195,21 @@ class DriverThread(Inbox):
         self._writing = False
         if final or self.driver.late or not send or self.settling:
             with self.changed:
-                callbacks: list[Callable[[], object]] = []
-                for run in [run for run in final if run.callbacks is not None]:
-                    callbacks += run.callbacks or ()
+                told = [run for run in final if run.callbacks is not None]
+                callbacks = [(call, run) for run in told for call in run.callbacks or ()]
+                for run in told:
                     run.callbacks = None
                 self.changed.notify_all()
-            for callback in callbacks:
-                self._call(callback)
+            for callback, run in callbacks:
+                try:
+                    callback(run)
+                except Exception:
+                    _logger.exception("a done callback raised; the flow goes on")
         if final:
             self._desk.ended(final)
             if self.driver.has_news():
                 self._wake.set()
         self.nesting.answer()
-
-    def _call(self, callback: Callable[[], object]) -> None:
-        try:
-            callback()
-        except Exception:
-            _logger.exception("a done callback raised; the flow goes on")
 
     # -- what comes back -----------------------------------------------------------------------
 
@@ -315,8 +313,10 @@ class DriverThread(Inbox):
 
     def _record_open(self, now: float) -> None:
         self._open_rows_at = now + _OPEN_ROWS_S
-        waiting, self._unrecorded = self._unrecorded, []
-        self.outlet.open_runs([run for run in waiting if run.state not in FINAL])
+        long_open = self._young
+        self._young = [run for run in self._unrecorded if run.state not in FINAL]
+        self._unrecorded = []
+        self.outlet.open_runs([run for run in long_open if run.state not in FINAL])
 
     def _cancel(self, scope: Scope) -> None:
         now = time.time()

@@ -24,6 +24,7 @@ from daskflow.runner.context import (
     current_flow_run,
     current_task_run,
 )
+from daskflow.runner.core.graph import Run
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL, PENDING, RUNNING
 from daskflow.runner.flow_rows import FlowFacts, flow_run_row
@@ -32,6 +33,7 @@ from daskflow.runner.inline import InlineShell
 from daskflow.runner.lifecycle import FlowLife
 from daskflow.runner.logs import run_logging, show
 from daskflow.runner.outcomes import Journal
+from daskflow.runner.pace import Announcer
 from daskflow.runner.record import FlowRecord, RecordWriter
 from daskflow.runner.results import raised_state
 from daskflow.runner.shell import DriverShell
@@ -157,6 +159,10 @@ class FlowRun(FlowLife):
 
     def _pace(self, limit: int) -> Any:
         return self.map_leftovers.pace(limit, self.shell.submit)
+
+    def announcer(self, tell: Callable[[Run], object]) -> Announcer:
+        """What submits the runs of a map over an iterator."""
+        return Announcer(tell, self.shell.submit)
 
     def _again(self) -> None:
         runs = self._runs

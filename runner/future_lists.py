@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 R = TypeVar("R")
+E = TypeVar("E")
 
 
 class FutureList(list[TaskFuture[R]]):
@@ -187,10 +188,8 @@ def give_way(futures: Iterable[TaskFuture[Any]]) -> None:
             return
 
 
-def next_ended(
-    ended: queue.SimpleQueue[TaskFuture[R]], deadline: float | None
-) -> TaskFuture[R] | None:
-    """The next future out of `ended`; None when there was none in time.
+def next_ended(ended: queue.SimpleQueue[E], deadline: float | None) -> E | None:
+    """The next one out of `ended`; None when there was none in time.
 
     Raises
     ------

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import queue
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from daskflow.errors import UsageError
+from daskflow.runner.core.graph import Run
 from daskflow.runner.future_lists import (
     DoneAndNotDone,
     FutureList,
@@ -24,6 +25,7 @@ from daskflow.runner.future_lists import (
     time_left,
 )
 from daskflow.runner.futures import Stream, TaskFuture
+from daskflow.runner.pace import Announcer
 from daskflow.runner.tolerance import Tolerance
 
 __all__ = ["WINDOW", "FutureStream"]
@@ -49,9 +51,13 @@ class FutureStream(Stream, Generic[R]):
     Parameters
     ----------
     calls : iterator
-        What to submit, taken as it is needed.
+        Positional and keyword arguments of what to submit, taken as they are needed.
     submit : callable
-        Makes a future of one of them.
+        Makes a future of one of them, of `first` and of what `announcer` has made.
+    first : sequence
+        What each of them waits for.
+    announcer : callable
+        Makes of a callback what tells it of ends, or None where each has to be watched.
     window : int
         Runs that may be submitted and not final, and futures that may wait to be handed out.
     tolerance : Tolerance, optional
@@ -62,7 +68,9 @@ class FutureStream(Stream, Generic[R]):
     def __init__(
         self,
         calls: Iterator[Any],
-        submit: Callable[[Any], TaskFuture[R]],
+        submit: Callable[..., TaskFuture[R]],
+        first: Sequence[Any],
+        announcer: Callable[[Callable[[Run], object]], Announcer | None],
         window: int = WINDOW,
         tolerance: Tolerance | None = None,
         on_begin: Callable[[FutureStream[Any]], object] | None = None,
@@ -70,15 +78,18 @@ class FutureStream(Stream, Generic[R]):
         self._on_begin = on_begin
         self._calls = calls
         self._submit = submit
+        self._first = first
+        self._announcer = announcer(self._tell_ended)
         self._window = window
         self._tolerance = tolerance
         self._exhausted = False
         self._waits = False
         self._in_flight = 0
-        self._ended: queue.SimpleQueue[TaskFuture[R]] = queue.SimpleQueue()
+        self._ended: queue.SimpleQueue[Run] = queue.SimpleQueue()
         self._bell: Callable[[], object] = _silent  # rung when a run has ended
-        self._pulled: dict[TaskFuture[R], None] = {}  # not handed out, in order of the input
-        self._done: dict[TaskFuture[R], None] = {}  # those of them that are final
+        # ordered ones, for a plain dict looks at all that was deleted before its first item
+        self._pulled: OrderedDict[Run, TaskFuture[R]] = OrderedDict()  # not handed out
+        self._done: OrderedDict[Run, TaskFuture[R]] = OrderedDict()  # those of them that are final
         self._handed_out = False
         self._all: FutureList[R] | None = None
 
@@ -91,7 +102,7 @@ class FutureStream(Stream, Generic[R]):
         pulled = False
         while True:
             self._note_ended()
-            head = next(iter(self._pulled), None)
+            head = next(iter(self._pulled.values()), None)
             if self._has_room() and not (pulled and head is not None and head.done()):
                 pulled = self._pull()
             elif head is not None:
@@ -110,7 +121,7 @@ class FutureStream(Stream, Generic[R]):
         pulled = 0
         while True:
             self._note_ended()
-            head = next(iter(self._pulled), None)
+            head = next(iter(self._pulled.values()), None)
             if self._has_room() and not (pulled and head is not None and head.done()):
                 pulled += self._pull()
                 if pulled % _AT_A_TIME == 0:
@@ -146,11 +157,14 @@ class FutureStream(Stream, Generic[R]):
         pulled = False  # one item for each future that is handed out: an iterator may be slow
         while True:
             self._note_ended()
-            if self._has_room() and not (pulled and self._done):
+            if not (pulled and self._done) and self._has_room():
                 pulled = self._pull()
             elif self._done:
                 pulled = False
-                yield self._hand_out(next(iter(self._done)))
+                self._handed_out = True
+                run, future = self._done.popitem(last=False)
+                del self._pulled[run]
+                yield future
             elif self._exhausted and not self._pulled:
                 return
             elif not self._wait_for_one(deadline):
@@ -168,43 +182,50 @@ class FutureStream(Stream, Generic[R]):
         if call is None:
             self._exhausted = True
             return False
-        future = self._submit(call)
+        announcer = self._announcer
+        if announcer is None:
+            future = self._submit(*call, self._first)
+        else:
+            future = self._submit(*call, self._first, announcer)
+        run = future._run
         self._in_flight += 1
-        self._pulled[future] = None
+        self._pulled[run] = future
         if self._tolerance is not None:
             self._tolerance.add(future)
-        future._owner.watch(future._run, functools.partial(self._tell_ended, future))
+        if announcer is None or announcer.last is not run:  # an earlier attempt's comes back as is
+            future._owner.watch(run, self._tell_ended)
         return True
 
-    def _tell_ended(self, future: TaskFuture[R]) -> None:
-        self._ended.put(future)
+    def _tell_ended(self, run: Run) -> None:
+        self._ended.put(run)
         self._bell()
 
     def _hand_out(self, future: TaskFuture[R]) -> TaskFuture[R]:
         self._handed_out = True
-        del self._pulled[future]
-        self._done.pop(future, None)
+        run = future._run
+        del self._pulled[run]
+        self._done.pop(run, None)
         return future
 
     def _note_ended(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._note(self._ended.get_nowait())
+        ended = self._ended
+        while not ended.empty():  # nobody else takes from it
+            self._note(ended.get_nowait())
 
-    def _note(self, future: TaskFuture[R]) -> None:
+    def _note(self, run: Run) -> None:
         self._in_flight -= 1
-        if future in self._pulled:
-            self._done[future] = None
+        if (future := self._pulled.get(run)) is not None:
+            self._done[run] = future
 
     def _wait_for_one(self, deadline: float | None) -> bool:
         """Wait until a run has ended; False when that was not in time."""
         if not self._waits:
             self._waits = True
-            give_way(self._pulled)
-        future = next_ended(self._ended, deadline)
-        if future is not None:
-            self._note(future)
-        return future is not None
+            give_way(self._pulled.values())
+        run = next_ended(self._ended, deadline)
+        if run is not None:
+            self._note(run)
+        return run is not None
 
     # -- all of them ---------------------------------------------------------------------------
 
@@ -234,8 +255,8 @@ class FutureStream(Stream, Generic[R]):
                         f"not all items were submitted after {timeout} s; {self._in_flight} runs "
                         "are open"
                     )
-            self._all = FutureList(self._pulled, self._tolerance)
-            self._pulled, self._done = {}, {}
+            self._all = FutureList(self._pulled.values(), self._tolerance)
+            self._pulled, self._done = OrderedDict(), OrderedDict()
         return self._all
 
     def submit_rest(self) -> None:

@@ -39,8 +39,8 @@ class FutureOwner(Protocol):
     def value_of(self, run: Run, timeout: float | None) -> Any:
         """The result of a run that has succeeded, fetched from where it is."""
 
-    def watch(self, run: Run, callback: Callable[[], object]) -> None:
-        """Call `callback` once `run` is final; at once if it is."""
+    def watch(self, run: Run, callback: Callable[[Run], object]) -> None:
+        """Call `callback` with it once `run` is final; at once if it is."""
 
     def let_go(self, run: Run) -> None:
         """The future of `run` is gone."""
@@ -132,7 +132,7 @@ class TaskFuture(Generic[R]):
 
         It runs in the driver's thread: keep it short, and do not wait in it.
         """
-        self._owner.watch(self._run, lambda: callback(self))
+        self._owner.watch(self._run, lambda _: callback(self))
 
     def __await__(self) -> Generator[Any, None, R]:
         return self._wait_async().__await__()
@@ -145,7 +145,7 @@ class TaskFuture(Generic[R]):
         if run.state not in FINAL:
             ended = asyncio.Event()
 
-            def tell() -> None:
+            def tell(_: Run) -> None:
                 if not loop.is_closed():
                     loop.call_soon_threadsafe(ended.set)
 

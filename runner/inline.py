@@ -299,7 +299,7 @@ class InlineShell:
         else:
             run_inline(run, function, self.outlet)
         for callback in run.callbacks or ():
-            callback()
+            callback(run)
         run.callbacks = None
 
     def _submit_async(self, run: Run, function: Callable[..., Any]) -> None:
@@ -325,10 +325,10 @@ class InlineShell:
         """What the task returned, the object itself."""
         return load_value(run.value, timeout)
 
-    def watch(self, run: Run, callback: Callable[[], object]) -> None:
+    def watch(self, run: Run, callback: Callable[[Run], object]) -> None:
         """Call `callback` at once: the run is final."""
         if run.state in FINAL:
-            callback()
+            callback(run)
         else:
             run.callbacks = [*(run.callbacks or ()), callback]
 

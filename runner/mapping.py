@@ -110,7 +110,9 @@ def run_map(
     if mapped.lazy:
         stream: FutureStream[Any] = FutureStream(
             mapped.calls,
-            lambda call: host.submit(task, call[0], call[1], first),
+            functools.partial(host.submit, task),
+            first,
+            host.announcer,
             max_in_flight or WINDOW,
             tolerance,
             leftovers.streams.discard if leftovers is not None else None,
@@ -224,6 +226,10 @@ def _lazy_calls(
 ) -> Iterator[_Call]:
     """The calls of a map over iterators, each made when it is asked for."""
     lazy = [isinstance(value, Iterator) and _is_iterable(value) for _, value in named]
+    if positional == 1 and len(named) == 1:
+        for item in named[0][1]:  # by far the most frequent
+            yield (item,), {}
+        return
     values = [
         value if is_lazy else constant(value.value if isinstance(value, unmapped) else value)
         for (_, value), is_lazy in zip(named, lazy, strict=True)
@@ -252,6 +258,10 @@ def _calls(
     positional: int,
     keys: list[str],
 ) -> Iterator[_Call]:
+    if positional == 1 and len(columns) == 1:
+        for item in columns[0] or ():
+            yield (item,), {}
+        return
     for index in range(count):
         values = [
             each if column is None else column[index]

@@ -123,7 +123,7 @@ class Nesting:
         run = host[1].nested_run(task, parent if ask.flow is None else None, ask, known)
         self._runs[ask.token], self._token_of[run] = run, ask.token
         self._tokens.setdefault(parent, []).append(ask.token)
-        run.callbacks = [lambda: self._tell_end(run, ask.token, ask.worker)]
+        run.callbacks = [lambda ended: self._tell_end(ended, ask.token, ask.worker)]
         if ask.pace is None:
             self._driver.submit(run)
         else:

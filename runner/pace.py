@@ -12,7 +12,37 @@ from collections.abc import Callable
 
 from daskflow.runner.core.graph import Run
 
-__all__ = ["Pace"]
+__all__ = ["Announcer", "Pace"]
+
+
+class Announcer:
+    """Hands task runs on at once, and has the end of each told; what a lock-free `watch` would be.
+
+    Parameters
+    ----------
+    tell : callable
+        Called with each run that has ended, in the thread that ends it.
+    submit : callable
+        Takes a run over; from any thread.
+
+    Attributes
+    ----------
+    last : Run or None
+        The last one that went this way.
+    """
+
+    __slots__ = ("_callbacks", "_submit", "last")
+
+    def __init__(self, tell: Callable[[Run], object], submit: Callable[[Run], object]) -> None:
+        self._callbacks = [tell]  # shared: whoever adds to it makes a new list
+        self._submit = submit
+        self.last: Run | None = None
+
+    def submit(self, run: Run) -> None:
+        """Hand `run` on."""
+        run.callbacks = self._callbacks  # nobody else knows the run yet
+        self.last = run
+        self._submit(run)
 
 
 class Pace:
@@ -42,7 +72,7 @@ class Pace:
             self._in_flight += 1
         self._submit(run)
 
-    def _ended(self) -> None:
+    def _ended(self, _: Run) -> None:
         with self._lock:
             self._in_flight -= 1
             if not self._held or self._in_flight >= self._limit:

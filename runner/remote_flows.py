@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import pickle
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.runner import progress
@@ -26,7 +26,7 @@ from daskflow.runner.hook_thread import InContext
 from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
 from daskflow.runner.logs import show
 from daskflow.runner.mapping import MapLeftovers
-from daskflow.runner.pace import Pace
+from daskflow.runner.pace import Announcer, Pace
 from daskflow.runner.record import FlowRecord
 from daskflow.runner.results import unseen_failures
 from daskflow.runner.travelling import TravelledParameters
@@ -96,6 +96,10 @@ class RemoteFlow:
     def pace(self, limit: int) -> Pace:
         """What submits the runs of a map with `max_in_flight`."""
         return self.map_leftovers.pace(limit, self.shell.submit)
+
+    def announcer(self, tell: Callable[[Run], object]) -> Announcer:
+        """What submits the runs of a map over an iterator."""
+        return Announcer(tell, self.shell.submit)
 
     @property
     def scope(self) -> Scope:

@@ -215,14 +215,13 @@ class DriverShell:
             if not self._wait(lambda: run.kept or run.error is not None, deadline):
                 raise TimeoutError(f"the result of {run.label} is not there after {timeout} s")
 
-    def watch(self, run: Run, callback: Callable[[], object]) -> None:
-        """Call `callback` once `run` is final; at once if it is."""
+    def watch(self, run: Run, callback: Callable[[Run], object]) -> None:
+        """Call `callback` with `run` once it is final; at once if it is."""
         with self._thread.changed:
             if run.state not in FINAL:
                 run.callbacks = [*(run.callbacks or ()), callback]
-                self._thread.hurry()
                 return
-        callback()
+        callback(run)
 
     def let_go(self, run: Run) -> None:
         """The future of `run` is gone; a result that lives on the cluster may go too."""

@@ -25,7 +25,7 @@ from daskflow.runner.core.states import COMPLETED, SUCCESSFUL
 from daskflow.runner.futures import TaskFuture
 from daskflow.runner.hook_thread import HookCalls
 from daskflow.runner.inline import InlineShell
-from daskflow.runner.pace import Pace
+from daskflow.runner.pace import Announcer, Pace
 from daskflow.runner.record import FlowRecord, as_json
 from daskflow.runner.retry_asking import retry_condition
 from daskflow.runner.reuse import Reuse
@@ -110,7 +110,7 @@ class TaskRuns:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         wait_for: Sequence[Any],
-        pace: Pace | None = None,
+        pace: Pace | Announcer | None = None,
     ) -> TaskFuture[Any]:
         """Hand a task run to the cluster; microseconds, no I/O."""
         task.check_arguments(args, kwargs)

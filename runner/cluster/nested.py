@@ -9,6 +9,7 @@ free for the very run that it waits for.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import logging
@@ -210,6 +211,9 @@ class NestedHost:
         """What the runs of a map with `max_in_flight` have in common."""
         return f"{self._parcel.channel.worker}/{next(_paces)}", limit
 
+    def announcer(self, _: Callable[[Any], object]) -> None:
+        """Nothing that a submission takes along: `watch` it afterwards."""
+
     def constant(self, task: Task[Any, Any], value: Any) -> Any:
         """An argument that every run of a map gets; it travels with each."""
         return value
@@ -271,13 +275,13 @@ class NestedHost:
             await_answer(channel, run, run.token)
             channel.ask("lost", (run.token, channel.worker))
 
-    def watch(self, run: Any, callback: Callable[[], object]) -> None:
-        """Call `callback` once `run` is final; at once if it is."""
+    def watch(self, run: Any, callback: Callable[[Any], object]) -> None:
+        """Call `callback` with `run` once it is final; at once if it is."""
         with changed:
             if run.state not in FINAL:
-                run.callbacks.append(callback)
+                run.callbacks.append(functools.partial(callback, run))
                 return
-        callback()
+        callback(run)
 
     def let_go(self, run: Any) -> None:
         """The driver lets the run go when the asking task ends."""

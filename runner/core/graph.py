@@ -264,7 +264,7 @@ class Run:
         self.solo = False
         self.looked_at = False
         self.name: str | None = None
-        self.callbacks: list[Callable[[], object]] | None = None
+        self.callbacks: list[Callable[[Run], object]] | None = None
         self.cache: CacheNote | None = None
 
     @property

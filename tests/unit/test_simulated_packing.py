@@ -137,6 +137,7 @@ def test_parcels_grow_with_the_work_that_waits_and_shrink_with_it():
     assert 0.04 <= largest[40] <= 2 * rules.target_s
     assert 0.2 <= largest[400] <= rules.growth * rules.target_s
 
+
 def test_a_wide_and_deep_graph_goes_depth_first_so_that_few_values_are_live():
     width, depth, slots = 200, 6, 2
     flow = Flow(slots, lambda run: 0.02)

@@ -16,7 +16,7 @@ def runs(count):
 
 def end(run):
     for callback in run.callbacks:
-        callback()
+        callback(run)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])

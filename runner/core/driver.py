@@ -2,8 +2,8 @@
 
 Events go in as method calls, with the time as an argument; decisions come out in four lists that
 the shell takes with `take`: parcels to send, runs that became final, transitions worth recording,
-and parcels that are done with.  No clock, no thread, no I/O, so the same code runs in the flow process,
-in tests and in a simulation.
+and parcels that are done with.  No clock, no thread, no I/O, so the same code runs in the flow
+process, in tests and in a simulation.
 
 Invariants: a run is in at most one parcel; a final state never changes; news about a run that is
 no longer open in its parcel is dropped and counted in `late`.

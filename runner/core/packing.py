@@ -33,7 +33,6 @@ __all__ = [
 
 PROBE_AGAIN_S = 0.025  # more probes may go after so long, if no outcome has come
 _PROBES_AT_ONCE = 32  # for each parcel in flight per slot
-_LARGE_SHARES = 0.75  # on many slots, where parcels are few: larger ones spare the scheduler
 _CHAIN_LOOK = 8  # dependents down a chain that are looked at when a parcel is sized
 
 
@@ -108,7 +107,7 @@ def parcel_size(
     floor_s, shares = rules.floor_s, rules.depth * slots
     if full_s > rules.target_s:
         floor_s = max(floor_s, _large_floor_s(waiting_s + flying_s, slots, rules))
-        shares = _LARGE_SHARES * shares
+        shares = slots  # smaller ones would cost the scheduler more than they balance
     share = max(
         # a hair less, or rounding would make 2.0000001 of 2
         math.ceil(waiting_s / shares / cost_s - 1e-6),

@@ -234,7 +234,10 @@ class FaultyCluster(SimulatedCluster):
         messages: list[tuple[object, ...]] = [(outcomes, back, final, worker)]
         if self.chance(self.trouble.split):
             middle = len(outcomes) // 2
-            messages = [(outcomes[:middle], [], False, worker), (outcomes[middle:], [], False, worker)]
+            messages = [
+                (outcomes[:middle], [], False, worker),
+                (outcomes[middle:], [], False, worker),
+            ]
             messages += [([], back, False, worker), ([], [], final, worker)]
         for message in messages:
             self._post(parcel, arrive, message)
@@ -254,9 +257,7 @@ class FaultyCluster(SimulatedCluster):
         started_at = outcome.started_at + self._clocks[worker]
         return outcome._replace(started_at=started_at, run_s=outcome.run_s + jump)
 
-    def _post(
-        self, parcel: Parcel, arrive: Callable[..., None], args: tuple[object, ...]
-    ) -> None:
+    def _post(self, parcel: Parcel, arrive: Callable[..., None], args: tuple[object, ...]) -> None:
         if self.chance(self.trouble.dropped):
             self.driver.note(f"a message about parcel {parcel.id} is lost")
         else:

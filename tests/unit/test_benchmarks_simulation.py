@@ -27,10 +27,10 @@ def test_nineteen_of_twenty_slots_execute_runs_while_workers_are_lost(simulation
 
 
 def test_many_slots_are_filled_nearly_as_well_as_without_parcels():
-    """Here a list schedule reaches 95 %: the scheduler takes 0.35 s to hand one to each slot."""
-    played = simulate(30_000, workers=300, losses=0.0, seed=1)
-    assert played.best_use >= 0.95
-    assert played.use >= 0.95 * played.best_use
+    """A list schedule reaches 88 %: the scheduler takes 0.6 s of 3 to hand one to each slot."""
+    played = simulate(24_000, workers=500, losses=0.0, seed=1)
+    assert 0.85 <= played.best_use <= 0.92
+    assert played.use >= 0.88 * played.best_use
 
 
 def test_no_schedule_is_shorter_than_the_longest_item_or_the_work_of_a_slot():

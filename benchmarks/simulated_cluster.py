@@ -138,6 +138,7 @@ class SimulatedCluster(Clockwork, Spectator):
                 self.driver.tick(self.now)
             elif coming is not None and (self.submissions or self.driver.parcels or self.wanted()):
                 self.now, _, call, args = heapq.heappop(self.events)
+                self.driver.tick(self.now)
                 call(*args)
             else:
                 break

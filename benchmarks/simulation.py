@@ -18,10 +18,12 @@ from typing import NamedTuple
 
 from benchmarks.simulated_cluster import SimulatedCluster
 from benchmarks.simulated_workers import Faults, Planned, Worker
+from benchmarks.simulation_bound import list_schedule
 from daskflow.runner.core.driver import Decisions, Driver
 from daskflow.runner.core.graph import Outcome, Run, Scope, Stage
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.retries import RetryPolicy
+from daskflow.runner.garbage import patient_collector
 
 __all__ = ["Sample", "Simulation", "Workload", "simulate"]
 
@@ -57,8 +59,10 @@ class Simulation(NamedTuple):
     workers: int
     losses: int
     makespan_s: float
-    ideal_s: float
+    ideal_s: float  # the work, spread evenly over the slots
+    bound_s: float  # no makespan is shorter: the ideal one, or the longest item
     use: float  # share of the slots' time in which they executed runs, until 9 of 10 have ended
+    best_use: float  # the same of a schedule without parcels, messages and losses
     use_total: float  # the same, until all have ended
     parcels: int
     executions: int
@@ -293,8 +297,9 @@ def simulate(
     gc.collect()
     gc.callbacks.append(flow.driver.on_collection)
     try:
-        flow.feed()
-        flow.run()
+        with patient_collector():  # as in the product, while a flow run has a driver
+            flow.feed()
+            flow.run()
     finally:
         gc.callbacks.remove(flow.driver.on_collection)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -306,13 +311,17 @@ def simulate(
     until_s = sum(entry[0] for place, entry in flow.bins.items() if (place + 1) * bin_s <= most_s)
     whole = max(1, int(most_s / bin_s)) * bin_s
     there_s = 1 - flow.away_s / (workers * flow.now)
+    durations = _durations(workload, random.Random(seed))
+    bound = list_schedule(durations, flow.items, workers, scheduler_s)
     return Simulation(
         runs=total,
         workers=workers,
         losses=flow.lost,
         makespan_s=flow.now,
         ideal_s=total * sum(workload) / 3 / workers,
+        bound_s=bound.makespan_s,
         use=until_s / (workers * whole * there_s),
+        best_use=bound.use,
         use_total=flow.busy_s / (workers * flow.now * there_s),
         parcels=flow.parcels_sent,
         executions=flow.executions,

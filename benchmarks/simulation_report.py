@@ -22,13 +22,13 @@ _COLOURS = ("#1f6f8b", "#c8553d", "#588157", "#6d597a")
 def simulation_table(simulations: Sequence[Simulation]) -> str:
     """A Markdown table, one row a simulation."""
     head = (
-        "| task runs | workers | lost | parcels | slot use | makespan / ideal | driver per run "
-        "| collector per run | pending at most | memory |\n"
-        "|---|---|---|---|---|---|---|---|---|---|"
+        "| task runs | workers | lost | parcels | slot use | best possible | makespan / bound "
+        "| driver per run | collector per run | pending at most | memory |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|"
     )
     rows = [
-        f"| {s.runs:,} | {s.workers:,} | {s.losses:,} | {s.parcels:,} | {s.use:.1%} "
-        f"| {s.makespan_s:,.0f} s / {s.ideal_s:,.0f} s | {s.driver_us:.1f} µs "
+        f"| {s.runs:,} | {s.workers:,} | {s.losses:,} | {s.parcels:,} | {s.use:.1%} | {s.best_use:.1%} "
+        f"| {s.makespan_s:,.0f} s / {s.bound_s:,.0f} s | {s.driver_us:.1f} µs "
         f"| {s.collector_us:.1f} µs | {s.open_peak:,} | {s.rss_mb:,.0f} MB |"
         for s in simulations
     ]

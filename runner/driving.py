@@ -141,7 +141,7 @@ class DriverThread(Inbox):
             self._carry_out()
 
     def _turn(self) -> None:
-        now = time.time()
+        now = time.monotonic()  # a clock that somebody sets back would have us wait for an hour
         due = self.driver.next_due()
         patience = None if due is None else max(0.0, due - now)
         if self.driver.parcels:
@@ -155,16 +155,17 @@ class DriverThread(Inbox):
         self._wake.clear()
         self._urgent.clear()
         self._take_submitted()
+        self.driver.tick(time.monotonic())
         while self._events:
             call, args = self._events.popleft()
             call(*args)
         self._forget_nested()
-        now = time.time()
+        now = time.monotonic()
         self.driver.tick(now)
         if self.driver.parcels and now >= self._look_at:
             self._look(now)
         if self._drop_at is not None and now >= self._drop_at:
-            self._drop_unstarted(now)
+            self._drop_unstarted()
         if now >= self._open_rows_at:
             self._record_open(now)
         if lookups := self.driver.take_lookups():
@@ -224,7 +225,7 @@ class DriverThread(Inbox):
             return
         if report.logs:
             self.outlet.logs(parcel, report.logs, report.worker, shown=self.live)
-        dispatch.heard_of(parcel.id, report.worker, time.time())
+        dispatch.heard_of(parcel.id, report.worker, time.monotonic())
         for number, at in report.running:
             driver.started(parcel.id, number, at, report.worker)
             if (run := parcel.open.get(number)) is not None:
@@ -266,20 +267,20 @@ class DriverThread(Inbox):
         lost = news.action == "remove-worker"
         if lost and not news.expected:
             self._losses += 1
-            self._look_at = now
-            self._look_soon_until = now + 2.0
+            self._look_at = time.monotonic()
+            self._look_soon_until = self._look_at + 2.0
             self.outlet.event(now, "daskflow.worker.lost", news.worker)
         elif not lost:
             self.outlet.event(now, "daskflow.worker.added", news.worker)
         self.driver.slots = dispatch.slots()
 
-    def _look(self, now: float) -> None:
+    def _look(self, clock: float) -> None:
         """Compare what is in flight with what Dask knows of it."""
-        soon = now < self._look_soon_until
-        self._look_at = now + (_LOOK_SOON_S if soon else _LOOK_S)
-        dispatch, driver = self._dispatch, self.driver
+        soon = clock < self._look_soon_until
+        self._look_at = clock + (_LOOK_SOON_S if soon else _LOOK_S)
+        dispatch, driver, now = self._dispatch, self.driver, time.time()
         assert dispatch is not None
-        dispatch.rule_requests(driver, now)
+        dispatch.rule_requests(driver, clock, now)
         news = dispatch.look()
         for run in dispatch.lost_values() if news or soon else ():
             driver.value_lost(run)
@@ -291,7 +292,7 @@ class DriverThread(Inbox):
                 driver.parcel_failed(parcel.id, now, each.reason)
             elif each.status == "lost":
                 dispatch.lost(driver, parcel, each, now)
-            elif dispatch.silent_for(parcel.id, now) > 5.0:
+            elif dispatch.silent_for(parcel.id, clock) > 5.0:
                 driver.parcel_lost(parcel.id, now, each.reason, executing=(), expected=True)
 
     def _sendable(self, parcels: list[Parcel], dispatch: Dispatch) -> list[Parcel]:
@@ -323,10 +324,10 @@ class DriverThread(Inbox):
         self._take_submitted()
         self.driver.cancel(scope, now)
         self.nesting.cancel(scope)
-        self._drop_at = now + _UNSTARTED_S
+        self._drop_at = time.monotonic() + _UNSTARTED_S
 
-    def _drop_unstarted(self, now: float) -> None:
-        self._drop_at = None
+    def _drop_unstarted(self) -> None:
+        self._drop_at, now = None, time.time()
         if (dispatch := self._dispatch) is None:
             return
         for parcel in list(self.driver.parcels.values()):

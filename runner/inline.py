@@ -67,7 +67,7 @@ def _steps(
     driver.slots = 1
     with _turn:
         driver.submit(run)
-        driver.pack(time.time())
+        driver.pack(time.monotonic())
     while True:
         send, final, transitions, _ = driver.take()
         journal.write(final, transitions)
@@ -77,10 +77,10 @@ def _steps(
             due = driver.next_due()
             assert due is not None, repr(run)
             try:
-                yield _Sleep(max(0.0, due - time.time()))
+                yield _Sleep(max(0.0, due - time.monotonic()))
                 with _turn:
-                    driver.tick(time.time())
-                    driver.pack(time.time())
+                    driver.tick(time.monotonic())
+                    driver.pack(time.monotonic())
             except BaseException:  # Ctrl-C, or the surrounding coroutine was cancelled
                 gone = TaskCancelled(run.task_run_id, "interrupted while waiting for its retry")
                 driver.refuse(gone, time.time())
@@ -128,6 +128,7 @@ def _steps(
             time.thread_time() - cpu,
             timed_out=late,
         )
+        driver.tick(time.monotonic())  # the delay of a retry counts from here
         driver.outcomes(send[0].id, [outcome], "local", os.getpid())
         driver.parcel_done(send[0].id)
 

@@ -165,9 +165,9 @@ class Dispatch:
         for (lane, has_inputs), group in groups.items():
             self._send_group(lane, has_inputs, group)
 
-    def rule_requests(self, driver: Driver, now: float) -> None:
+    def rule_requests(self, driver: Driver, clock: float, now: float) -> None:
         """Tell the driver of parcels that a worker can run now, and of those that none can."""
-        ruling = self._requests.look(driver.parcels, now)
+        ruling = self._requests.look(driver.parcels, clock)
         for parcel_id in ruling.again:
             reason = "a worker came that can run it"
             driver.parcel_lost(parcel_id, now, reason, executing=(), expected=True)

@@ -2,6 +2,9 @@
 
 `retries` are spent by exceptions, `crash_retries` by lost workers.  A run that is executed again
 only because its value was lost (`Run.redo`) spends what its budgets have left, and keeps its state.
+
+Delays are counted by the clock of `tick` alone, from when the driver hears of an end: what workers
+and the record go by are wall clocks, which differ and are set.
 """
 
 from __future__ import annotations
@@ -43,6 +46,7 @@ class Attempts:
     def __init__(self, endings: Endings, jitter: Callable[[], float]) -> None:
         self._endings = endings
         self._jitter = jitter
+        self.clock = 0.0  # what `tick` was told last
         self._delayed: list[tuple[float, int, Run]] = []
         self._order = itertools.count()
 
@@ -99,7 +103,7 @@ class Attempts:
             run.stage.retried += 1
             if not noted:  # the row will tell of the last attempt only
                 self._endings.note(run, outcome.started_at, run.state, None, run.attempt)
-            self._await_retry(run, ended_at, ended_at + delay, text)
+            self._await_retry(run, ended_at, delay, text)
 
     def _executed_again(self, run: Run, outcome: Outcome, ended_at: float) -> None:
         if outcome.ok:
@@ -115,7 +119,7 @@ class Attempts:
         if delay is None:
             self._endings.remade(run, ended_at, error)
         else:
-            self._delay(run, ended_at + delay)
+            self._delay(run, delay)
 
     def crashed(self, run: Run, now: float, cause: str) -> None:
         """The worker was lost while it executed `run`."""
@@ -128,7 +132,7 @@ class Attempts:
             if delay is None:
                 self._endings.remade(run, now, TaskCrashed(run.task_run_id, text))
             else:
-                self._delay(run, now + delay)
+                self._delay(run, delay)
             return
         run.attempt += 1
         if run.state == PENDING:
@@ -140,7 +144,7 @@ class Attempts:
         elif delay is None:
             self._endings.end(run, CRASHED, now, text, TaskCrashed(run.task_run_id, text))
         else:
-            self._await_retry(run, now, now + delay, f"worker lost: {cause}")
+            self._await_retry(run, now, delay, f"worker lost: {cause}")
 
     def put_back(self, run: Run) -> None:
         """A parcel came back without an outcome of `run`, which is charged nothing."""
@@ -161,14 +165,14 @@ class Attempts:
 
     # -- delayed retries -----------------------------------------------------------------------
 
-    def _await_retry(self, run: Run, at: float, due: float, message: str) -> None:
+    def _await_retry(self, run: Run, at: float, delay_s: float, message: str) -> None:
         self._endings.move(run, AWAITING_RETRY)
         self._endings.note(run, at, AWAITING_RETRY, message, run.attempt)
-        self._delay(run, due)
+        self._delay(run, delay_s)
 
-    def _delay(self, run: Run, due: float) -> None:
+    def _delay(self, run: Run, delay_s: float) -> None:
         run.waiting += 1  # for the clock; it may wait for an input that was lost with it, too
-        heapq.heappush(self._delayed, (due, next(self._order), run))
+        heapq.heappush(self._delayed, (self.clock + delay_s, next(self._order), run))
 
     def next_due(self) -> float | None:
         """When `tick` has something to do; None for never."""
@@ -176,6 +180,7 @@ class Attempts:
 
     def tick(self, now: float) -> None:
         """Let retries go whose delay is over."""
+        self.clock = now
         while self._delayed and self._delayed[0][0] <= now:
             _, _, run = heapq.heappop(self._delayed)
             if run.state in FINAL and not run.redo:

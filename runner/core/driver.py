@@ -1,9 +1,9 @@
 """The driver: one pure state machine that decides what every task run does next.
 
-Events go in as method calls, with `now` as an argument; decisions come out in four lists that the
-shell takes with `take`: parcels to send, runs that became final, transitions worth recording, and
-parcels that are done with.  No clock, no thread, no I/O, so the same code runs in the flow process,
-in tests and in a simulation.
+Events go in as method calls, with the time as an argument; decisions come out in four lists that
+the shell takes with `take`: parcels to send, runs that became final, transitions worth recording,
+and parcels that are done with.  No clock, no thread, no I/O, so the same code runs in the flow
+process, in tests and in a simulation.
 
 Invariants: a run is in at most one parcel; a final state never changes; news about a run that is
 no longer open in its parcel is dropped and counted in `late`.
@@ -74,7 +74,7 @@ class Driver:
         return self._lanes.has_ready()
 
     def next_due(self) -> float | None:
-        """When `tick` and `pack` have something to do, in the caller's clock; None for never."""
+        """When `tick` and `pack` have something to do, by their clock; None for never."""
         if self._inputs.has_unwanted():
             return 0.0
         retry, probe = self._attempts.next_due(), self._lanes.next_due
@@ -104,11 +104,17 @@ class Driver:
             self._endings.not_ready(run, bad, run.created_at)
 
     def tick(self, now: float) -> None:
-        """Let retries go whose delay is over."""
+        """Let retries go whose delay is over.
+
+        `now` here and in `pack` is a clock that is never set, as `time.monotonic` is; delays count
+        from what it showed last, so `tick` comes before the events that may start them.  All other
+        times are of wall clocks, and only recorded.
+        """
         self._attempts.tick(now)
 
     def pack(self, now: float) -> None:
         """Turn ready runs into parcels, as far as the windows of their lanes allow."""
+        self._attempts.clock = now
         self._inputs.sweep()
         if self.slots:
             self._lanes.pack(self.slots, now, self._endings.decisions.send)
@@ -180,6 +186,11 @@ class Driver:
             if run is None:
                 self.late += 1
                 continue
+            if run.waiting:  # for one before it in its parcel, of which nothing was told yet
+                opened[outcome.number] = run
+                parcel.early = parcel.early or []
+                parcel.early.append(outcome)
+                continue
             run.parcel = None
             lane.runs -= 1
             if (stage := run.stage) is not last:
@@ -191,6 +202,8 @@ class Driver:
             mean_s = sum([outcome.run_s for outcome in ended]) / count
             mean_bytes = sum([outcome.result_bytes or 0 for outcome in ended]) / count
             stage.estimate.update(mean_s, mean_bytes, count)
+        if parcel.early and ended:
+            self.outcomes(parcel_id, parcel.take_early(), worker, pid)
 
     def handed_back(self, parcel_id: int, numbers: Iterable[int]) -> None:
         """Runs that a worker will not start; they are charged nothing."""

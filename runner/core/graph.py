@@ -287,7 +287,18 @@ class Run:
 class Parcel:
     """Task runs that one worker executes in one go."""
 
-    __slots__ = ("box_s", "gave_way", "id", "lane", "open", "probe_of", "runs", "sent_at", "work_s")
+    __slots__ = (
+        "box_s",
+        "early",
+        "gave_way",
+        "id",
+        "lane",
+        "open",
+        "probe_of",
+        "runs",
+        "sent_at",
+        "work_s",
+    )
 
     def __init__(
         self,
@@ -307,6 +318,13 @@ class Parcel:
         self.sent_at = sent_at
         self.probe_of: Stage | None = None
         self.gave_way = False  # it waits for other runs and occupies no slot
+        self.early: list[Outcome] | None = None  # told before what their runs take
+
+    def take_early(self) -> list[Outcome]:
+        """Take out the outcomes that were told too early, in the order of their runs."""
+        early, self.early = self.early or [], None
+        places = {run.number: place for place, run in enumerate(self.runs)}
+        return sorted(early, key=lambda outcome: places[outcome.number])
 
     def __repr__(self) -> str:
         return f"<Parcel {self.id}: {len(self.open)} of {len(self.runs)} open>"

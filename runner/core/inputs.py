@@ -142,8 +142,6 @@ class Inputs:
             if run.state not in SUCCESSFUL or run.kept or run.redo or run.error is not None:
                 continue
             run.redo = True
-            if run.waiting:  # told of before an input that went before it in its parcel
-                _wait_no_more(run)
             self.count_in(run)
             bad = self._wait(run, _by_input(run), todo)
             if bad is not None:
@@ -190,13 +188,6 @@ def _by_input(run: Run) -> dict[Run, bool]:
     for slot, dep in enumerate(run.deps):
         inputs[dep] = inputs.get(dep, True) and slot in allowed
     return inputs
-
-
-def _wait_no_more(run: Run) -> None:
-    run.waiting = 0
-    for dep in set(run.deps):
-        if dep.children and run in dep.children:
-            dep.children.remove(run)
 
 
 def _misses_inputs(run: Run) -> bool:

@@ -112,13 +112,13 @@ def parcel_size(
         return 1
     cost_s = known + rules.overhead_s + _riding_s(stage.ready[0], rules)
     full_s = full_parcel_s(slots, rules, waiting_s)
-    floor_s = rules.floor_s
+    floor_s, shares = rules.floor_s, rules.depth * slots
     if full_parcel_s(slots, rules) > rules.target_s:
-        # the scheduler hands n parcels out in n * scheduler_s, and the last takes 1 / n of the work
-        floor_s = max(floor_s, math.sqrt((waiting_s + flying_s) * rules.scheduler_s))
+        floor_s = max(floor_s, _large_floor_s(waiting_s + flying_s, slots, rules))
+        shares = slots  # smaller ones would cost the scheduler more than they balance
     share = max(
         # a hair less, or rounding would make 2.0000001 of 2
-        math.ceil(waiting_s / (rules.depth * slots) / cost_s - 1e-6),
+        math.ceil(waiting_s / shares / cost_s - 1e-6),
         int(floor_s / cost_s),
     )
     large = stage.estimate.result_bytes
@@ -130,6 +130,16 @@ def async_size(stage: Stage, room: int, rules: PackingRules) -> int:
     """How many ready async runs the next parcel takes, when `room` parcels are to share them."""
     ready = len(stage.ready)
     return max(1, min(ready, rules.max_runs, math.ceil(ready / room)))
+
+
+def _large_floor_s(work_s: float, slots: int, rules: PackingRules) -> float:
+    """Work below which a parcel is too small where the scheduler hands out too few.
+
+    It hands n parcels out in n * scheduler_s, and the last one takes 1 / n of the work.  But no
+    slot waits for parcels that take as long as the scheduler needs to hand one to each slot, and
+    smaller ones leave less to wait for at the end.
+    """
+    return min(math.sqrt(work_s * rules.scheduler_s), slots * rules.scheduler_s)
 
 
 def _riding_s(run: Run, rules: PackingRules) -> float:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import LaneKey, Outcome, Run, Scope, Stage
-from daskflow.runner.core.packing import PackingRules, full_parcel_s
+from daskflow.runner.core.packing import PackingRules, full_parcel_s, parcel_size
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED
 from tests.unit.driver_story import Story
@@ -240,6 +240,36 @@ def test_more_urgent_lanes_are_packed_first():
     assert story.sent() == [[runs[0]]]
     story.ok(runs[1], runs[0])
     assert story.sent() == [[runs[2]]]
+
+
+@given(
+    st.integers(25, 3_000),
+    st.integers(1, 100_000),
+    st.floats(0.001, 5.0),
+    st.floats(0.0, 3.0),
+)
+def test_parcels_of_many_slots_are_neither_too_few_to_share_nor_too_many_to_hand_out(
+    slots, ready, known, flying_per_slot_s
+):
+    rules = PackingRules()
+    cost_s, flying_s = known + rules.overhead_s, flying_per_slot_s * slots
+
+    def size(count):
+        stage = Stage(Scope("f"), "t", RetryPolicy())
+        stage.estimate.seconds = known
+        run = Run(stage, 0, None, (), 0.0)
+        stage.ready.extend([run] * count)
+        return parcel_size(stage, count * cost_s, flying_s, slots, rules)
+
+    most = size(ready)
+    assert 1 <= most <= min(ready, rules.max_runs)
+    assert most == 1 or most * cost_s <= full_parcel_s(slots, rules)
+    # while parcels of this size are handed out, each slot gets one before it has done its own
+    enough_s = slots * rules.scheduler_s
+    work_s = ready * cost_s + flying_s
+    at_once_s = math.sqrt(work_s * rules.scheduler_s)  # where there are more slots than parcels
+    assert most in (ready, rules.max_runs) or (most + 1) * cost_s > min(enough_s, at_once_s)
+    assert size(max(1, ready // 2)) <= most  # less work, no larger parcels
 
 
 def test_a_stage_that_was_emptied_by_a_cancelled_flow_hides_no_other():

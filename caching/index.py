@@ -21,6 +21,7 @@ __all__ = [
     "FORMAT",
     "Entry",
     "Sealer",
+    "blob_name",
     "entry_of",
     "plain_rows",
     "read_table",
@@ -28,7 +29,7 @@ __all__ = [
     "write_rows",
 ]
 
-FORMAT = 1
+FORMAT = 2
 _US = 1_000_000
 _CARRIED_BYTES = 4096
 _read_parts = json.JSONDecoder().raw_decode
@@ -67,7 +68,7 @@ class Entry(NamedTuple):
     content_digest : str
         Content digest of the value, hex; keys of dependents are made of it.
     blob : str or None
-        sha256 of the blob that holds the value; None when the value is in the row.
+        Name of the blob that holds the value (`blob_name`); None when the value is in the row.
     size_bytes : int
         Stored size of the value.
     payload : bytes or None
@@ -146,6 +147,20 @@ class Sealer:
     def holds(self, entry: Entry) -> bool:
         """Say whether an entry has the seal that its fields call for."""
         return hmac.compare_digest(entry.seal, self.seal(entry))
+
+
+def blob_name(
+    checksum: str, size_bytes: int, content_digest: str, codec: str, *, strong: bool
+) -> str:
+    """Return the name of a blob, hex: it fits no other bytes, so loading checks a file against it.
+
+    A strong checksum is the name itself.  A quick one finds damage and could be forged, so the
+    name is also made of the content: whatever is forged, it is no file of another value.
+    """
+    if strong:
+        return checksum
+    made = f"daskflow blob {size_bytes} {checksum} {content_digest} {codec}"
+    return hashlib.sha256(made.encode()).hexdigest()
 
 
 def _message(entry: Entry) -> bytes:

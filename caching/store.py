@@ -12,9 +12,9 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
-from daskflow.caching.index import Entry, write_rows
+from daskflow.caching.index import Entry, blob_name, write_rows
 from daskflow.caching.store_layout import BLOBS, blob_path, check_key, index_path
 from daskflow.caching.store_reader import ResultReader
 from daskflow.caching.store_upkeep import (
@@ -173,7 +173,7 @@ class ResultStore(ResultReader):
         if payload is not None:
             blob, size = None, len(payload)
         else:
-            blob, size = self._publish_blob(encoded)
+            blob, size = self._publish_blob(encoded, new.content_digest)
         expires = None if new.expires_unix is None else round(new.expires_unix, 6)
         duration = None if new.duration_s is None else float(new.duration_s)
         entry = Entry(
@@ -191,21 +191,18 @@ class ResultStore(ResultReader):
         payload = write_payload(encoded)
         return payload if len(payload) <= INLINE_BYTES else None
 
-    def _publish_blob(self, encoded: EncodedValue) -> tuple[str, int]:
-        written: list[tuple[str, int]] = []
-        path = ""
+    def _publish_blob(self, encoded: EncodedValue, content_digest: str) -> tuple[str, int]:
+        blob, size = "", 0
 
-        def name() -> str:
-            nonlocal path
-            path = blob_path(written[0][0])
-            return path
+        def write(file: BinaryIO) -> None:
+            nonlocal blob, size
+            checksum, size = write_file(encoded, file, strong=self.strong)
+            blob = blob_name(checksum, size, content_digest, encoded.codec, strong=self.strong)
 
-        if not self.storage.create_named(
-            BLOBS, lambda file: written.append(write_file(encoded, file)), name
-        ):
+        if not self.storage.create_named(BLOBS, write, lambda: blob_path(blob)):
             # the same bytes are there already; a sweep that is under way must spare them
-            self.storage.touch(path)
-        return written[0]
+            self.storage.touch(blob_path(blob))
+        return blob, size
 
     def _publish_row(self, entry: Entry, replace: bool) -> Entry:
         path, row = index_path(entry.key), write_rows([entry])

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from daskflow.caching.index import FORMAT, Entry, Sealer, read_table, rows_of
+from daskflow.caching.index import FORMAT, Entry, Sealer, blob_name, read_table, rows_of
 from daskflow.caching.index_packs import Packs
 from daskflow.caching.index_plan import LookupPlan, plan_lookup, prefix_counts
 from daskflow.caching.store_layout import (
@@ -33,7 +33,7 @@ from daskflow.caching.store_layout import (
 from daskflow.errors import PickleRefused, ResultGone, StoreError
 from daskflow.results.codecs import decode
 from daskflow.results.encoded import EncodedValue, is_pickled
-from daskflow.results.files import file_digest, iter_batches, read_file, read_payload
+from daskflow.results.files import file_checksum, iter_batches, read_file, read_payload
 from daskflow.results.storage import Storage
 
 __all__ = ["ResultReader"]
@@ -216,10 +216,19 @@ class ResultReader:
     def check_blob(self, entry: Entry, path: Path) -> None:
         """Raise `ResultGone` when a file has other bytes than the blob of an entry should."""
         assert entry.blob is not None
-        if file_digest(path) != entry.blob:
+        if self.blob_name_of(file_checksum(path, strong=self.strong), entry) != entry.blob:
             self.quarantine(blob_path(entry.blob), "its bytes are not those that were published")
             self._misses.add(entry.key)
             raise ResultGone(f"the blob of cached result {entry.key} is damaged")
+
+    @property
+    def strong(self) -> bool:
+        """Whether blobs are named by a checksum that cannot be forged: with a secret."""
+        return self._sealed_with_secret
+
+    def blob_name_of(self, found: tuple[str, int], entry: Entry) -> str:
+        """Return what a blob with this checksum and size is called, that holds this result."""
+        return blob_name(*found, entry.content_digest, entry.codec, strong=self.strong)
 
     def blob_is_whole(self, entry: Entry) -> bool:
         """Read the blob of an entry and say whether its bytes are right; wrong ones are moved."""
@@ -281,7 +290,7 @@ class ResultReader:
             return
         data = self.storage.read(FORMAT_FILE)
         if data is None and create:
-            if not self.storage.create(FORMAT_FILE, self._format.to_bytes()):
+            if not self.storage.create(FORMAT_FILE, self._format.to_bytes(), sync=True):
                 data = self.storage.read(FORMAT_FILE)
             self._format_written = True
         if data is not None:

@@ -34,6 +34,8 @@ class EncodedValue(NamedTuple):
         Columns, for codecs that do.
     schema : str or None
         Readable schema of a table result, one ``name: type`` a line; None for other values.
+    fresh : bool
+        The table was read for one decoding, which may keep its memory.
     """
 
     codec: str
@@ -41,6 +43,7 @@ class EncodedValue(NamedTuple):
     payload: bytes | None = None
     table: pa.Table | None = None
     schema: str | None = None
+    fresh: bool = False
 
 
 class Codec(Protocol):

@@ -1,8 +1,9 @@
 """Encoded values as Parquet files: bytes for small ones, a streamed and hashed file for large ones.
 
 The codec's name and metadata stand in the file's own schema metadata, so a file explains itself.
-A file is written row group by row group, and hashed by a second thread as it is written; it is
-read through a memory map, and can be hashed before a byte of it is decoded.
+A file is written row group by row group, and its checksum is made as it is written; it is read
+through a memory map, and can be checked before a byte of it is decoded.  The checksum is XXH3 of
+128 bits, which finds damage, or sha256 (`strong`), which also finds a file made to deceive.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -18,12 +20,13 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from daskflow.results.encoded import EncodedValue
 from daskflow.results.parts import CHUNK_BYTES, parts_table
 
 __all__ = [
-    "file_digest",
+    "file_checksum",
     "iter_batches",
     "read_file",
     "read_payload",
@@ -34,6 +37,9 @@ __all__ = [
 ROW_GROUP_BYTES = 64 << 20
 THREADS_FROM_BYTES = 8 << 20
 _META = b"daskflow"
+_SAMPLE_BYTES = 16 << 10  # of a column of numbers, which says whether it compresses
+_WORTH = 0.7  # what is left, at most
+_lz4 = pa.Codec("lz4_raw")
 # codecs whose rows are raw bytes: compression costs more time there than it saves
 _RAW = frozenset({"numpy", "pickle", "tree", "json"})
 
@@ -55,11 +61,11 @@ def read_payload(codec: str, data: bytes) -> EncodedValue:
     return _read(codec, pq.ParquetFile(pa.BufferReader(data)), threads=False)
 
 
-def write_file(encoded: EncodedValue, file: BinaryIO) -> tuple[str, int]:
-    """Write an encoded value to a file; return the sha256 of its bytes and their number."""
+def write_file(encoded: EncodedValue, file: BinaryIO, *, strong: bool) -> tuple[str, int]:
+    """Write an encoded value to a file; return the checksum of its bytes and their number."""
     if encoded.table is None:
         encoded = encoded._replace(table=parts_table([encoded.payload or b""]))
-    sink = _Hashing(file)
+    sink = _Hashing(file) if strong else _Checking(file)
     try:
         _write(encoded, pa.PythonFile(sink, mode="w"))
     finally:
@@ -71,7 +77,7 @@ def read_file(codec: str, path: Path) -> EncodedValue:
     """Return the encoded value in a file; its digest has been checked by the caller."""
     # starting threads takes longer than decoding a small file
     threads = path.stat().st_size > THREADS_FROM_BYTES
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
         return _read(codec, file, threads)
 
 
@@ -81,13 +87,15 @@ def iter_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(batch_size=rows)
 
 
-def file_digest(path: Path) -> str:
-    """Return the sha256 of a file, without reading it into memory."""
+def file_checksum(path: Path, *, strong: bool) -> tuple[str, int]:
+    """Return the checksum of a file's bytes and their number, without reading it into memory."""
+    check = hashlib.sha256() if strong else xxhash.xxh3_128()
     with open(path, "rb") as file:
-        if path.stat().st_size == 0:
-            return hashlib.sha256().hexdigest()
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return hashlib.sha256(view).hexdigest()
+        size = os.fstat(file.fileno()).st_size
+        if size:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+                check.update(view)
+    return check.hexdigest(), size
 
 
 def _write(encoded: EncodedValue, sink: Any) -> None:
@@ -99,7 +107,7 @@ def _write(encoded: EncodedValue, sink: Any) -> None:
     with pq.ParquetWriter(
         sink,
         schema,
-        compression="none" if raw else _compression(schema),
+        compression="none" if raw else _compression(table),
         use_dictionary=_dictionary_columns(schema),
         write_statistics=not raw,
         data_page_size=CHUNK_BYTES if raw else None,
@@ -111,11 +119,29 @@ def _write(encoded: EncodedValue, sink: Any) -> None:
             writer.write_table(part.replace_schema_metadata(schema.metadata), rows)
 
 
-def _compression(schema: pa.Schema) -> Any:
-    """Choose lz4, but nothing for floats: their bits hardly compress and cost the most."""
+def _compression(table: pa.Table) -> Any:
+    """Choose lz4 for what it makes clearly smaller: else it costs more time than it saves space."""
+    schema = table.schema
     if len(set(schema.names)) < len(schema):
         return "lz4"  # columns of one name cannot be told apart
-    return {f.name: "none" if pa.types.is_floating(f.type) else "lz4" for f in schema}
+    return {
+        field.name: "lz4" if _compresses(column) else "none"
+        for field, column in zip(schema, table.columns, strict=True)
+    }
+
+
+def _compresses(column: pa.ChunkedArray) -> bool:
+    kind = column.type
+    if pa.types.is_floating(kind):
+        return False  # their bits hardly compress
+    if not pa.types.is_primitive(kind) or not column.num_chunks or kind.bit_width < 8:
+        return True
+    chunk = column.chunk(0)
+    width = kind.bit_width // 8
+    sample = chunk.buffers()[1].slice(chunk.offset * width, min(len(chunk) * width, _SAMPLE_BYTES))
+    if sample.size < _SAMPLE_BYTES:
+        return True
+    return len(_lz4.compress(sample)) < _WORTH * sample.size
 
 
 def _dictionary_columns(schema: pa.Schema) -> Any:
@@ -131,20 +157,46 @@ def _read(codec: str, file: pq.ParquetFile, threads: bool) -> EncodedValue:
     said = json.loads(metadata.pop(_META))
     if said["codec"] != codec:
         raise ValueError(f"the file says codec {said['codec']!r}, its entry {codec!r}")
-    return EncodedValue(codec, said["meta"], table=table.replace_schema_metadata(metadata or None))
+    table = table.replace_schema_metadata(metadata or None)
+    return EncodedValue(codec, said["meta"], table=table, fresh=True)
 
 
-class _Hashing:
-    """A file for pyarrow to write to, whose bytes are hashed in a thread of their own."""
+class _Checking:
+    """A file for pyarrow to write to, whose bytes are counted and checked as they pass."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.digest = hashlib.sha256()
+        self.digest: Any = xxhash.xxh3_128()
         self.size_bytes = 0
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self.size_bytes += len(data)
+        self.digest.update(data)
+        return self._file.write(data)
+
+    def finish(self) -> None:
+        """Wait until everything is in the checksum."""
+
+    def tell(self) -> int:
+        return self.size_bytes
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """Leave the file open: whoever opened it closes it."""
+
+
+class _Hashing(_Checking):
+    """The same with sha256, which takes so long that a thread of its own does it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.digest = hashlib.sha256()
         # two blocks at most wait to be hashed: memory stays flat when the disk is faster
         self._queue: queue.Queue[bytes | None] = queue.Queue(2)
         self._thread: threading.Thread | None = None
-        self.closed = False
 
     def write(self, data: bytes) -> int:
         self.size_bytes += len(data)
@@ -162,17 +214,7 @@ class _Hashing:
             self.digest.update(data)
 
     def finish(self) -> None:
-        """Wait until everything is hashed."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
-
-    def tell(self) -> int:
-        return self.size_bytes
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        """Leave the file open: whoever opened it syncs and closes it."""

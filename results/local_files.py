@@ -1,8 +1,9 @@
 """Files of a store on this machine's file systems: the same few operations as `Storage`, by `os`.
 
-Publishing is exclusive and atomic: a temporary file in the same folder, written and synced, then
-``os.link``, which fails when the name exists (``os.replace`` would overwrite the winner).  A
-process that dies in between leaves a temporary file and nothing else.  New folders are 0700.
+Publishing is exclusive and atomic: a temporary file in the same folder, then ``os.link``, which
+fails when the name exists (``os.replace`` would overwrite the winner).  A process that dies in
+between leaves a temporary file and nothing else.  Only what has no checksum is synced: a machine
+that loses power may leave other files cut, which their readers find out.  New folders are 0700.
 """
 
 from __future__ import annotations
@@ -46,17 +47,18 @@ class LocalFiles:
         found = ((path, self.read(path)) for path in paths)
         return {path: data for path, data in found if data is not None}
 
-    def create(self, path: str, write: Write) -> bool:
+    def create(self, path: str, write: Write, *, sync: bool = False) -> bool:
         """Publish a new file; False when one of that name was there already."""
         final = self.root / path
-        return self._linked(self._written(final.parent, write), final)
+        return self._linked(self._written(final.parent, write, sync), final)
 
     def create_named(self, folder: str, write: Write, path_of: Callable[[], str]) -> bool:
         """Publish a new file whose name is known once it is written, such as its digest."""
         temporary = self._written(self.root / folder, write)
-        return self._linked(temporary, self.root / path_of())
+        return self._linked(temporary, self.root / path_of(), whole=temporary.stat().st_size)
 
-    def _linked(self, temporary: Path, final: Path) -> bool:
+    def _linked(self, temporary: Path, final: Path, whole: int | None = None) -> bool:
+        """Give a written file its name; one that is there stays, unless it should be `whole` bytes."""
         try:
             try:
                 os.link(temporary, final)
@@ -64,7 +66,9 @@ class LocalFiles:
                 make_private(final.parent)
                 os.link(temporary, final)
         except FileExistsError:
-            return False
+            if whole in (None, final.stat().st_size):
+                return False
+            os.replace(temporary, final)  # the other was cut when the machine lost power
         finally:
             temporary.unlink(missing_ok=True)
         return True
@@ -79,7 +83,7 @@ class LocalFiles:
             temporary.unlink(missing_ok=True)
             raise
 
-    def _written(self, folder: Path, write: Write) -> Path:
+    def _written(self, folder: Path, write: Write, sync: bool = False) -> Path:
         temporary = folder / f".{uuid.uuid4().hex}{TEMPORARY}"
         try:
             file = open(temporary, "xb")
@@ -89,8 +93,9 @@ class LocalFiles:
         try:
             with file:
                 write(file)
-                file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    file.flush()
+                    os.fsync(file.fileno())
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise

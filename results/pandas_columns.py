@@ -19,7 +19,7 @@ from daskflow.results.arrays import dtype_from_json, dtype_to_json
 from daskflow.results.encoded import Unencodable
 from daskflow.results.tagged import Untagged, dump_json, load_json, zone_from_json, zone_to_json
 
-__all__ = ["array_of", "column_from_arrow", "column_to_arrow"]
+__all__ = ["adopted", "array_of", "column_from_arrow", "column_to_arrow"]
 
 Json = dict[str, Any]
 _NONE = type(None)
@@ -180,6 +180,17 @@ def _own(column: pa.ChunkedArray, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
             made[start:end] = cells[chunk.offset :]
         start = end
     return made
+
+
+def adopted(column: pa.ChunkedArray, meta: Json) -> np.ndarray[Any, Any] | None:
+    """Return a column of numbers in Arrow's own memory, where nobody else has it; else None."""
+    if meta["kind"] not in ("numpy", "ticks") or column.num_chunks != 1 or column.null_count:
+        return None
+    (chunk,) = column.chunks
+    buffer, dtype = chunk.buffers()[1], np.dtype(meta["dtype"])
+    if dtype.kind == "b" or not len(chunk) or chunk.offset or not buffer.is_mutable:
+        return None
+    return np.frombuffer(buffer, dtype, len(chunk))
 
 
 def _read_numpy(column: pa.ChunkedArray, meta: Json) -> Any:

@@ -20,7 +20,7 @@ from daskflow.results.arrow_tables import (
     schema_to_text,
 )
 from daskflow.results.encoded import EncodedValue, Unencodable
-from daskflow.results.pandas_columns import array_of
+from daskflow.results.pandas_columns import adopted, array_of
 from daskflow.results.pandas_indexes import (
     index_from_arrow,
     index_to_arrow,
@@ -80,9 +80,11 @@ class PandasCodec:
         index = index_from_arrow(table.columns[count:], meta["index"])
         if meta["kind"] == "index":
             return index
-        values = [
-            values_from_arrow(table.column(at), each) for at, each in enumerate(meta["columns"])
-        ]
+        values = []
+        for at, each in enumerate(meta["columns"]):
+            column = table.column(at)
+            made = adopted(column, each) if stored.fresh else None
+            values.append(values_from_arrow(column, each) if made is None else made)
         if meta["kind"] == "series":
             value: Any = _series(values[0], index).rename(label_from_text(meta["name"]))
         else:

@@ -154,11 +154,14 @@ class Storage:
 
     # ---- writing
 
-    def create(self, path: str, data: bytes | memoryview) -> bool:
-        """Publish a new file; False when one of that name was there already, which stays."""
+    def create(self, path: str, data: bytes | memoryview, *, sync: bool = False) -> bool:
+        """Publish a new file; False when one of that name was there already, which stays.
+
+        `sync`: it outlives a loss of power, for a file that nothing would find to be damaged.
+        """
         with self._said("write", path):
             if self.local:
-                return self.local.create(path, lambda file: _write_all(file, data))
+                return self.local.create(path, lambda file: _write_all(file, data), sync=sync)
             return self._exclusive(
                 lambda: self._fs.pipe_file(self._full(path), bytes(data), mode="create")
             )

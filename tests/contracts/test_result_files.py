@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 from daskflow.caching.index import FORMAT
 from daskflow.caching.store import ResultStore
@@ -55,7 +56,10 @@ def test_the_layout_is_the_documented_one(store):
         "hash": "sha256",
         "hmac_key_id": None,
     }
-    assert hashlib.sha256((root / fixed[1]).read_bytes()).hexdigest() == blob
+    data, content = (root / fixed[1]).read_bytes(), new(2, FRAME).content_digest
+    checksum = xxhash.xxh3_128_hexdigest(data)
+    named = f"daskflow blob {len(data)} {checksum} {content} pandas"
+    assert hashlib.sha256(named.encode()).hexdigest() == blob
     for path in (*rows, pack):
         assert [f"{f.name} {f.type}" for f in pq.read_schema(root / path)] == [
             *("format int16", "key string", "task string", "codec string", "content string"),
@@ -65,7 +69,14 @@ def test_the_layout_is_the_documented_one(store):
         ]
 
 
-def test_a_store_of_format_1_is_still_read(store):
+def test_with_a_secret_a_blob_is_named_by_its_sha256(tmp_path):
+    sealed = ResultStore(str(tmp_path / "sealed"), secret=b"s3cret")
+    blob = publish(sealed, 1, FRAME).blob
+    path = sealed.storage.local_root / "blobs" / blob[:2] / f"{blob}.parquet"
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == blob
+
+
+def test_a_store_of_format_2_is_still_read(store):
     """The bytes of an entry as they were written when the format was made."""
     entry = publish(store, 1, {"loss": 0.5, "at": (1, 2)})
     assert entry.payload == b'{"loss":0.5,"at":{"$":["tuple",[1,2]]}}'

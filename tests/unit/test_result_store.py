@@ -220,7 +220,7 @@ def test_a_flipped_bit_is_a_miss_with_a_warning_and_a_file_in_quarantine(store, 
 
 
 def test_an_entry_of_another_format_version_is_a_plain_miss(store, monkeypatch, caplog):
-    monkeypatch.setattr("daskflow.caching.index.FORMAT", 2)
+    monkeypatch.setattr("daskflow.caching.index.FORMAT", 1)
     publish(store, 1, "a")
     monkeypatch.undo()
     assert value_of(store, 1) is None
@@ -242,11 +242,11 @@ def test_the_format_is_written_with_the_first_result(store):
     store.lookup([key(1)])
     assert store.storage.read("_format.json") is None
     publish(store, 1, "a")
-    assert b'"format": 1' in store.storage.read("_format.json")
+    assert b'"format": 2' in store.storage.read("_format.json")
 
 
 def test_a_store_of_a_newer_format_is_refused_with_what_to_do(store):
-    store.storage.create("_format.json", b'{"format": 2, "hash": "sha256"}')
+    store.storage.create("_format.json", b'{"format": 3, "hash": "sha256"}')
     with pytest.raises(StoreVersionError, match="upgrade daskflow or name another storage"):
         store.lookup([key(1)])
 

@@ -264,7 +264,7 @@ def test_a_full_near_store_leaves_the_far_one_working(tiers, monkeypatch, caplog
     publish(far, "large", LARGE)
     publish(far, "small", 1)
 
-    def full(*_):
+    def full(*_, **__):
         raise StoreError("the storage is full")
 
     monkeypatch.setattr(near.storage, "create_named", full)

@@ -172,10 +172,10 @@ def test_a_storage_that_cannot_be_written_says_why_and_leaves_nothing(
     storage = Storage(str(tmp_path))
     storage.create("a/1", b"1")
 
-    def refuse(_):
+    def refuse(file, data):
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fsync", refuse)
+    monkeypatch.setattr("daskflow.results.storage._write_all", refuse)
     with pytest.raises(StoreError, match=rf"cannot write '{tmp_path}/a/2': .*{hint}"):
         storage.create("a/2", b"2")
     assert names(storage) == ["a/1"]

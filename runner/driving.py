@@ -93,6 +93,10 @@ class DriverThread(Inbox):
         if self._thread is None:
             self.start()
 
+    def stop(self, error: DaskflowError) -> None:  # called by other threads
+        """End everything that is open with `error`, and whatever is submitted from now on."""
+        self.post(self._stop, error)
+
     # -- the thread ----------------------------------------------------------------------------
 
     def _main(self) -> None:
@@ -135,10 +139,13 @@ class DriverThread(Inbox):
             )
             self.driver.slots = self._dispatch.slots()
         except DaskflowError as error:
-            self.refused = error
-            self.driver.refuse(error, time.time())
-            self._take_submitted()
-            self._carry_out()
+            self._stop(error)
+
+    def _stop(self, error: DaskflowError) -> None:
+        self.refused = error
+        self.driver.refuse(error, time.time())
+        self._take_submitted()
+        self._carry_out()
 
     def _turn(self) -> None:
         now = time.monotonic()  # a clock that somebody sets back would have us wait for an hour

@@ -25,6 +25,7 @@ from daskflow.runner.context import (
     current_task_run,
 )
 from daskflow.runner.core.graph import Run
+from daskflow.runner.core.leases import Lease
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL, PENDING, RUNNING
 from daskflow.runner.flow_rows import FlowFacts, flow_run_row
@@ -93,9 +94,10 @@ class FlowRun(FlowLife):
         if parent is not None:
             writer = parent.record.writer
         elif settings.store.record:
-            writer = open_writer(settings.store.url)
+            writer = open_writer(settings.store.url, Lease(info.id))
         self.record = FlowRecord(info.id, writer)
         self.record.name, self.record.home = info.name, self.shell
+        self.record.stop_when_taken(self.shell if self._owns_shell else None)
         cached = info, bound.arguments, flow.caching
         self.caching: FlowCaching = (
             parent.caching.inside(*cached) if parent else FlowCaching(settings, *cached)
@@ -194,6 +196,11 @@ class FlowRun(FlowLife):
                 info.id, info.name, self.attempt, state, dict(self.parameters), info.tags
             )
             call_hooks(hooks, self.flow, run, state)
+
+    def _judge(self, value: Any, error: BaseException | None) -> State:
+        state = super()._judge(value, error or self.record.taken)
+        taken = self.record.taken  # by another process, perhaps meanwhile
+        return state if taken is None or error is not None else raised_state(taken)
 
     def _settle(self, patience_s: float | None) -> Sequence[Any]:
         while (held := self.map_leftovers.held()) is not None:

@@ -181,6 +181,8 @@ def _note(
 class _Told:
     """Takes the record of calls, as a store's writer does, and tells the flow process of it."""
 
+    lease = None  # it is the flow process that holds one
+
     def __init__(self, flow_run: NestedFlowRun) -> None:
         self._flow_run = flow_run
 

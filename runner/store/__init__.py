@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from daskflow.runner.store.leases import RunLeases as RunLeases
     from daskflow.runner.store.process import ProcessIdentity as ProcessIdentity
     from daskflow.runner.store.process import process_is_gone as process_is_gone
     from daskflow.runner.store.process import this_process as this_process
@@ -30,6 +31,7 @@ __all__ = [
     "FlowRunRow",
     "LogRow",
     "ProcessIdentity",
+    "RunLeases",
     "RunStore",
     "TaskRow",
     "TaskRunRow",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "RunLeases": "leases",
     **dict.fromkeys(("ProcessIdentity", "process_is_gone", "this_process"), "process"),
     **dict.fromkeys(("RunStore", "open_store"), "reader"),
     **dict.fromkeys(("Writer", "open_writer"), "writer"),

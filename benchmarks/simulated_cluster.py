@@ -300,8 +300,7 @@ class SimulatedCluster(Clockwork, Spectator):
     def _finish(self, worker: Worker, execution: Execution) -> None:
         if not worker.lost:
             self._perform(worker, execution)
-            back = [*execution.skipped, *execution.rest]
-            self._report(worker, execution, back, final=True)
+            self._report(worker, execution, [*execution.skipped, *execution.rest], final=True)
             worker.execution = None
             self._begin(worker)
 

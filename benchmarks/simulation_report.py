@@ -27,8 +27,8 @@ def simulation_table(simulations: Sequence[Simulation]) -> str:
         "|---|---|---|---|---|---|---|---|---|---|---|"
     )
     rows = [
-        f"| {s.runs:,} | {s.workers:,} | {s.losses:,} | {s.parcels:,} | {s.use:.1%} | {s.best_use:.1%} "
-        f"| {s.makespan_s:,.0f} s / {s.bound_s:,.0f} s | {s.driver_us:.1f} µs "
+        f"| {s.runs:,} | {s.workers:,} | {s.losses:,} | {s.parcels:,} | {s.use:.1%} "
+        f"| {s.best_use:.1%} | {s.makespan_s:,.0f} s / {s.bound_s:,.0f} s | {s.driver_us:.1f} µs "
         f"| {s.collector_us:.1f} µs | {s.open_peak:,} | {s.rss_mb:,.0f} MB |"
         for s in simulations
     ]

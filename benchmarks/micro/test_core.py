@@ -82,4 +82,11 @@ def test_size_of_a_parcel_is_decided(benchmark: Any) -> None:
     """One decision of `parcel_size`."""
     _, stage = _driver()
     stage.ready.extend(Run(stage, number, b"", (), 0.0) for number in range(RUNS))
-    assert benchmark(parcel_size, stage, SLOTS, PackingRules()) >= 1
+    assert benchmark(parcel_size, stage, 1.0, 0.1, SLOTS, PackingRules()) >= 1
+
+
+def test_size_of_a_parcel_for_many_slots_is_decided(benchmark: Any) -> None:
+    """The same where the scheduler sets the least size."""
+    _, stage = _driver()
+    stage.ready.extend(Run(stage, number, b"", (), 0.0) for number in range(RUNS))
+    assert benchmark(parcel_size, stage, 1.0, 0.1, 1_000, PackingRules()) >= 1

@@ -53,6 +53,13 @@ KINDS: tuple[tuple[Faults, Trouble], ...] = (
 class Violation(AssertionError):
     """A story in which an invariant did not hold; its text says how to play it again."""
 
+    def __init__(self, seed: int, error: Exception) -> None:
+        super().__init__(
+            f"seed {seed}: {type(error).__name__}: {error}\n"
+            f"see it happen: python -m tests.unit.fault_stories --seed {seed}"
+        )
+        self.seed = seed
+
 
 class _Flow:
     """What the user of a story does, bit by bit, while the cluster has its troubles."""
@@ -85,7 +92,7 @@ class _Flow:
 
     def _announce(self) -> None:
         chance, cluster = self.chance, self.cluster
-        sizes = chance.choice(((1, 2), (1, 2, 4), (1, 3, 6), (4, 12), (8, 30)))
+        sizes = chance.choice(((1, 2), (1, 2, 4), (1, 2, 4), (1, 3, 6), (4, 12), (6, 20)))
         for _ in range(chance.choice((1, 2, 4))):
             for action in (self._submit, self._use):
                 cluster.submissions += 1
@@ -142,10 +149,7 @@ def play(seed: int, story: list[str] | None = None) -> FaultyCluster:
     try:
         flow.cluster.run()
     except Exception as error:
-        raise Violation(
-            f"seed {seed}: {type(error).__name__}: {error}\n"
-            f"see it happen: python -m tests.unit.fault_stories --seed {seed}"
-        ) from error
+        raise Violation(seed, error) from error
     return flow.cluster
 
 

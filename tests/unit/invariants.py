@@ -123,12 +123,15 @@ class Books:
         for run in driver._inputs.looking:
             places[run] = places.get(run, 0) + 1
         delayed = {entry[2] for entry in driver._attempts._delayed}
-        ends = self.ends
+        ends, results, lost = self.ends, self.results, self.lost_values
         for run in self.runs:
-            if run.state in FINAL:
-                assert ends.get(run) == run.state, f"{run!r} was {ends.get(run)}"
-                if run.state in SUCCESSFUL:
-                    self._check_result(run)
+            state = run.state
+            if state in FINAL:
+                assert ends.get(run) == state, f"{run!r} was {ends.get(run)}"
+                if state in SUCCESSFUL:
+                    value = run.value
+                    if value is not results[run] or value is None or value in lost or run.waiting:
+                        self._check_result(run)
                 if not run.redo:
                     assert run not in places, f"{run!r} is final and still somewhere"
                     continue
@@ -137,6 +140,9 @@ class Books:
             assert here or run.waiting, f"{run!r} is nowhere and waits for nothing"
             if run.attempt or run.crashes or run.failures:
                 self._check_budgets(run)
+        for run, losses in self.chargeable.items():
+            goes_on = run.state not in FINAL or run.redo
+            assert not goes_on or run.crashes == losses, f"{run!r} was not charged {losses} losses"
 
     def _check_result(self, run: Run) -> None:
         """What a run returned can be read, or the driver knows that it is gone."""

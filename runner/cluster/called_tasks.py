@@ -18,6 +18,7 @@ from daskflow.runner.cluster.nested import on_wire
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
 from daskflow.runner.context import FLOW_LOGGER, LogLine, TaskInfo
 from daskflow.runner.core.graph import CacheNote, Run, Scope, Stage
+from daskflow.runner.core.leases import Lease
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED, FINAL, SUCCESSFUL
 from daskflow.runner.outcomes import Journal
@@ -181,7 +182,7 @@ def _note(
 class _Told:
     """Takes the record of calls, as a store's writer does, and tells the flow process of it."""
 
-    lease = None  # it is the flow process that holds one
+    lease: Lease | None = None  # it is the flow process that holds one
 
     def __init__(self, flow_run: NestedFlowRun) -> None:
         self._flow_run = flow_run

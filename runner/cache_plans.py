@@ -31,6 +31,7 @@ __all__ = [
     "CACHE_OPTIONS",
     "CacheOptions",
     "FlowCaching",
+    "cache_overrides",
     "check_cache_options",
     "check_storage",
     "refreshing",
@@ -150,6 +151,11 @@ def uncached() -> Iterator[None]:
         _off.reset(token)
 
 
+def cache_overrides() -> dict[str, Any]:
+    """What `refreshing` and `uncached` say here, for the record."""
+    return {"refresh": sorted(_refreshing.get()), "no_cache": _off.get()}
+
+
 class FlowCaching:
     """Makes the plans of one flow run.
 
@@ -175,6 +181,7 @@ class FlowCaching:
         self._persist: bool | None = flow.options["persist_result"] if flow else None
         self._storage: str | None = flow.options["result_storage"] if flow else None
         self._warned: set[str] = set()
+        self.places: dict[str, Iterator[int]] = {}  # of runs of equal inputs that persist
 
     def plan(self, task: Task[Any, Any]) -> CachePlan | None:
         """How the runs of `task` cache; None when they do not."""

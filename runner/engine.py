@@ -11,8 +11,9 @@ import contextlib
 import contextvars
 import functools
 import inspect
+import itertools
+import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -43,16 +44,17 @@ from daskflow.runner.core.states import (
     TIMED_OUT,
 )
 from daskflow.runner.deadlines import Deadline
-from daskflow.runner.environment import environment_json
+from daskflow.runner.flow_rows import flow_run_row
 from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
 from daskflow.runner.inline import InlineShell
 from daskflow.runner.logs import run_logging, show
 from daskflow.runner.record import FlowRecord, RecordWriter, as_json
 from daskflow.runner.results import raised_state, returned_state
+from daskflow.runner.reuse import being_resumed
 from daskflow.runner.shell import DriverShell
+from daskflow.runner.starting import STARTED, start_note
 from daskflow.runner.state import State
-from daskflow.runner.store import open_writer, this_process
-from daskflow.runner.store.rows import FlowRunRow
+from daskflow.runner.store import open_writer
 from daskflow.runner.tagging import current_tags
 from daskflow.runner.task_runs import TaskRuns
 
@@ -83,30 +85,32 @@ class FlowRun:
         self.parent: FlowRun | None = current_flow_run.get()  # type: ignore[assignment]
         self.record: FlowRecord
         caller = current_task_run.get()
-        self._parent_number = caller.number if caller else None
-        self.attempt = 1
+        self.parent_number = caller.number if caller else None
         self.deadline: Deadline | None = None
-        flow_run_id = uuid.uuid4().hex
-        self.info = FlowInfo(
-            flow_run_id,
-            flow.run_name(bound.arguments),
-            flow.name,
-            tuple(sorted(current_tags.get())),
-            logging.getLevelNamesMapping()[settings.logging.level],
-        )
+        self.resumption = being_resumed.get()
+        if self.parent is not None:
+            before, text = self.parent.resumption, as_json
+            self.resumption = before and before.child(flow.name, text(dict(bound.arguments)))
+        self.info = self._identity(settings.logging.level)
+        flow_run_id = self.info.id
         self.log_prints: bool = bool(
             self.parent and self.parent.log_prints if flow.log_prints is None else flow.log_prints
         )
         self._settings = settings
-        self._created_at = time.time()
-        self._started_at: float | None = None
-        self._state = PENDING
+        old = self.resumption.flow_run if self.resumption else None
+        self._first_attempt = self.attempt = old.attempt + 1 if old else 1
+        self.created_at = old.created_at if old else time.time()
+        self.started_at = old.started_at if old else None
+        self.state = PENDING
         self._owns_shell = self.parent is None or flow.task_runner is not None
         self.shell: DriverShell | InlineShell
         if self.parent is not None and not self._owns_shell:
             self.shell = self.parent.shell
         else:
             self.shell = self._new_shell()
+            if self.resumption is not None:
+                first = self.resumption.first_number
+                self.shell.next_number = itertools.count(first).__next__
         writer: RecordWriter | None = None
         if self.parent is not None:
             writer = self.parent.record.writer
@@ -116,13 +120,24 @@ class FlowRun:
         self.record.name, self.record.home = self.info.name, self.shell
         caching = FlowCaching(settings, self.info, bound.arguments, flow)
         shared = self.info, self.log_prints, settings, self.record, self.shell
-        runs = TaskRuns(*shared, caching, flow.retries)
+        runs = TaskRuns(*shared, caching, flow.retries, self.resumption)
         self.submit: Callable[..., Any] = runs.submit
         self.call, self.constant = runs.call, runs.constant
         self.map_leftovers = runs.map_leftovers
         self._runs = runs
         self._scope = runs.submitted
         self.scopes = runs.submitted, runs.called  # for progress
+
+    def _identity(self, log_level: str) -> FlowInfo:
+        """A new flow run, or the one that goes on."""
+        flow, tags = self.flow, current_tags.get()
+        level = logging.getLevelNamesMapping()[log_level]
+        if self.resumption is None:
+            name = flow.run_name(self.bound.arguments)
+            return FlowInfo(uuid.uuid4().hex, name, flow.name, tuple(sorted(tags)), level)
+        row = self.resumption.flow_run
+        kept = tuple(sorted(tags.union(json.loads(row.tags or "[]"))))
+        return FlowInfo(row.flow_run_id, row.name, flow.name, kept, level)
 
     def _new_shell(self) -> DriverShell | InlineShell:
         runner = resolve_task_runner(self.flow.task_runner)
@@ -165,8 +180,11 @@ class FlowRun:
         self.shell.join(self, self._runs)
         self._runs.hooks.enter()
         progress.announce(self, first=self.parent is None)
-        self._started_at = time.time()
-        self._change(RUNNING, None)
+        now = time.time()
+        self.started_at = self.started_at or now
+        if self.parent is None:
+            self.record.event(now, STARTED, self.info.id, **start_note(self.flow, self.bound))
+        self._change(RUNNING if self.attempt == 1 else RETRYING, None)
         _logger.debug("Flow run %s of %s started", self.info.name, self.info.flow_name)
 
     def start_clock(self) -> None:
@@ -218,9 +236,9 @@ class FlowRun:
                 state = self._settle(None, late)
         except BaseException as late:  # Ctrl-C while waiting, or the driver broke
             state = raised_state(late)
-        if state.name in (FAILED, TIMED_OUT) and self.attempt <= self.flow.retries:
+        most = self._first_attempt + self.flow.retries
+        if state.name in (FAILED, TIMED_OUT) and self.attempt < most:
             self._change(AWAITING_RETRY, state.message)
-            most = self.flow.retries + 1
             _logger.warning("Attempt %d of %d failed: %s", self.attempt, most, state.message)
             return self.flow.retry_delay_s
         return self.conclude(state)
@@ -229,6 +247,8 @@ class FlowRun:
         """The flow function is about to run again."""
         self.attempt += 1
         runs = self._runs
+        if self.resumption is not None:
+            self.resumption.account.add(self.scopes)
         runs.again()
         self.map_leftovers = runs.map_leftovers
         self._scope, self.scopes = runs.submitted, (runs.submitted, runs.called)
@@ -247,6 +267,8 @@ class FlowRun:
             if self._owns_shell:
                 self.shell.close()
         self._change(state.name, state.message)
+        if self.resumption is not None:
+            self.resumption.account.add(self.scopes)
         self.tell(state)
         if self.parent is None:
             self.record.close()
@@ -293,42 +315,9 @@ class FlowRun:
 
     def _change(self, state: str, message: str | None) -> None:
         now = time.time()
-        self._state = state
-        self.record.flow_run(self._row(message, now if state in FINAL else None))
+        self.state = state
+        self.record.flow_run(flow_run_row(self, message, now if state in FINAL else None))
         self.record.flow_transition(now, state, message, self.attempt)
-
-    def _row(self, message: str | None, ended_at: float | None) -> FlowRunRow:
-        process = this_process()
-        return FlowRunRow(
-            self.info.id,
-            self.info.name,
-            self.info.flow_name,
-            self.flow.version,
-            self._state,
-            message,
-            as_json(dict(self.bound.arguments)),
-            as_json(list(self.info.tags)),
-            self.parent.info.id if self.parent else None,
-            self._parent_number,
-            self.attempt,
-            self._created_at,
-            self._started_at,
-            ended_at,
-            self.flow.entrypoint,
-            self.flow.code_digest,
-            environment_json(),
-            self._runner_text(),
-            process.host,
-            os.getpid(),
-            process.process_started_at,
-            process.boot_id,
-        )
-
-    def _runner_text(self) -> str:
-        shell = self.shell
-        if isinstance(shell, InlineShell):
-            return "sync"
-        return shell.session.description if shell.session else str(shell.runner)
 
 
 def _check_place(flow: Flow[Any, Any]) -> None:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
@@ -29,6 +29,7 @@ from daskflow.runner.context import FLOW_LOGGER, FlowInfo, TaskInfo, current_tas
 from daskflow.runner.core.graph import Remote, Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED, SUCCESSFUL
+from daskflow.runner.foreign_futures import check_inputs
 from daskflow.runner.futures import TaskFuture
 from daskflow.runner.inline import InlineShell
 from daskflow.runner.mapping import MapLeftovers
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from daskflow.caching.plans import CachePlan
     from daskflow.runner.cache_plans import FlowCaching
     from daskflow.runner.cluster.nested import Ask
+    from daskflow.runner.resuming import Resumption
     from daskflow.runner.tasks import Task
 
 __all__ = ["TaskRuns"]
@@ -70,6 +72,8 @@ class TaskRuns:
         How its tasks cache.
     retries : int, default 0
         Of the flow: with any, what succeeded is remembered.
+    resumption : Resumption, optional
+        What the flow run did before it was resumed.
 
     Attributes
     ----------
@@ -89,6 +93,7 @@ class TaskRuns:
         shell: DriverShell | InlineShell,
         caching: FlowCaching,
         retries: int = 0,
+        resumption: Resumption | None = None,
     ) -> None:
         self._info = info
         self._log_prints = log_prints
@@ -96,7 +101,8 @@ class TaskRuns:
         self._record = record
         self._shell = shell
         self._caching = caching
-        self._attempt = 1
+        self._resumption = resumption
+        self._attempt = resumption.attempt if resumption else 1
         self._travelling: FlowInfo | None = None  # what goes to workers, once it is needed
         self._next_number = shell.next_number
         self.submitted = Scope(info.id, record)
@@ -126,7 +132,7 @@ class TaskRuns:
         shell = self._shell
         encoded = shell.encode(args, kwargs, wait_for, task.name)
         if encoded.deps:
-            self._check_inputs(task, encoded.deps)
+            check_inputs(task.name, encoded.deps, self.submitted, shell, self._info)
         key = None
         if self._reuse is not None:
             key = self._reuse.key("submit", task.name, encoded)
@@ -146,8 +152,8 @@ class TaskRuns:
             run.parents = (caller.number,)
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
-        if use.plan is not None:
-            self._note(run, use.plan, task, args, kwargs)
+        if use.plan is not None and self._note(run, use.plan, task, args, kwargs):
+            return self._taken_over(key, run)
         future: TaskFuture[Any] = TaskFuture(run, shell)
         if use.hooked:
             self.hooks.keep(future, run.number)
@@ -193,7 +199,7 @@ class TaskRuns:
             use = self._use_tagged(task, tags)
         stage = use.inline or self._inline_stage(task, use)
         encoded = encode_live(args, kwargs, ())
-        self._check_inputs(task, encoded.deps)
+        check_inputs(task.name, encoded.deps, self.submitted, self._shell, self._info)
         key = None
         if self._reuse is not None:
             key = self._reuse.key("call", task.name, encoded)
@@ -213,10 +219,8 @@ class TaskRuns:
         )
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
-        if use.plan is not None:
-            self._note(run, use.plan, task, args, kwargs)
-            if run.cache is not None:
-                run.cache.wanted = False  # whoever executes it looks it up
+        if use.plan is not None and self._note(run, use.plan, task, args, kwargs, here=True):
+            self._reused(run)
         if self._reuse is not None:
             self._reuse.remember(key, run)
         return run
@@ -228,15 +232,31 @@ class TaskRuns:
         task: Task[Any, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> None:
-        """Hash the arguments of a run that may be cached."""
+        here: bool = False,
+    ) -> bool:
+        """Hash the arguments of a run that may be cached; True when it was committed before."""
         from daskflow.runner.cache_notes import note_of  # only tasks that are cached pay for it
 
-        warn = functools.partial(self._caching.warn, task.name)
+        caching = self._caching
+        warn = functools.partial(caching.warn, task.name)
         has_inputs = bool(run.deps) and any(dep.number >= 0 for dep in run.deps[: run.taken])
-        run.cache = note_of(plan, task.signature, args, kwargs, has_inputs, warn)
-        if isinstance(self._shell, InlineShell):
-            run.cache.wanted = False
+        note = note_of(plan, task.signature, args, kwargs, has_inputs, warn, caching.places)
+        run.cache, here = note, here or isinstance(self._shell, InlineShell)
+        if self._resumption is not None:
+            note.resumes(self._resumption)
+            if self._resumption.take_over(run, here=here):
+                return True
+        if here:
+            note.wanted = False
+        return False
+
+    def _taken_over(self, key: Any, run: Run) -> TaskFuture[Any]:
+        """The future of a run that was committed before the flow run was resumed."""
+        self._reused(run)
+        future: TaskFuture[Any] = TaskFuture(run, self._shell)
+        if self._reuse is not None:
+            self._reuse.remember(key, future)
+        return future
 
     def again(self) -> None:
         """The flow function is about to run again: new runs, for those that did not succeed."""
@@ -272,22 +292,6 @@ class TaskRuns:
                 'task_runner="threads"'
             ) from error
 
-    def _check_inputs(self, task: Task[Any, Any], deps: Iterable[Run]) -> None:
-        """Raise for a future that another cluster, or one that is gone, was to answer."""
-        mine, home = self.submitted, self._shell
-        for dep in deps:
-            scope = dep.stage.scope
-            if scope is mine or scope.tag is None:
-                continue
-            theirs: Any = scope.tag
-            if theirs.home is not home:
-                raise UsageError(
-                    f"task {task.name} got {dep.label}, a future of flow run {theirs.name} "
-                    f"({theirs.flow_run_id}), but runs in flow run {self._info.name} "
-                    f"({self._info.id}), which shares no cluster with it; pass its result instead: "
-                    "future.result()"
-                )
-
     def _here(self, dep: Run) -> Run:
         """An input with its value in this process: remote ones are the driver's to count."""
         if dep.state not in SUCCESSFUL or (dep.kept and not isinstance(dep.value, Remote)):
@@ -314,9 +318,14 @@ class TaskRuns:
         policy = task.policy_with(
             defaults.retries, defaults.retry_delay_seconds, defaults.crash_retries
         )
-        next_index = self._indexes.setdefault(task.name, itertools.count().__next__)
         own = tuple(sorted(tags.union(task.tags, self._info.tags)))
-        use = TaskUse(len(self._uses) + len(self._tagged), policy, next_index, own)
+        shown_tags, source = as_json(list(own)), source_digest(task.fn)
+        number, first = len(self._uses) + len(self._tagged), 0
+        if (before := self._resumption) is not None:
+            number = before.task_number(task.name, shown_tags, source)
+            first = before.first_index(task.name)
+        next_index = self._indexes.setdefault(task.name, itertools.count(first).__next__)
+        use = TaskUse(number, policy, next_index, own)
         options: dict[str, Any] = {
             "retries": policy.retries,
             "retry_delay_seconds": list(policy.delays_s),
@@ -326,13 +335,15 @@ class TaskRuns:
             if task.options[key]:
                 options[key] = task.options[key]
         use.plan = self._caching.plan(task)
+        if before is not None and use.plan is not None:
+            before.prepare(use.plan, source)
         self._record.task(
             TaskRow(
                 use.number,
                 task.name,
                 task.version,
-                as_json(list(own)),
-                source_digest(task.fn),
+                shown_tags,
+                source,
                 as_json(options),
             )
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from urllib.parse import quote
 from daskflow.errors import StoreError, StoreVersionError
 from daskflow.runner.store.batch import Batch
 from daskflow.runner.store.inserting import insert
+from daskflow.runner.store.process import ProcessIdentity
+from daskflow.runner.store.rows import FlowRunRow
 from daskflow.runner.store.statements import load_migrations, load_statements
 
 __all__ = ["SqliteReader", "SqliteWriter"]
@@ -73,6 +75,24 @@ class SqliteWriter:
             if changed:
                 connection.execute(sql["flow_run_gone_note"], given)
         return changed
+
+    def take_over(
+        self,
+        run: FlowRunRow,
+        flow_run_ids: Sequence[str],
+        process: ProcessIdentity,
+        *,
+        patience_s: float,
+    ) -> bool:
+        """Give `run` to `process` if it is as it was; what it and others left open has crashed."""
+        sql = load_statements("sqlite", "taking")
+        given = {"flow_run_id": run.flow_run_id, "state": run.state, "attempt": run.attempt}
+        with self._transaction(patience_s) as connection:
+            if connection.execute(sql["taken"], given | process._asdict()).rowcount == 0:
+                return False
+            for each in flow_run_ids:
+                connection.execute(sql["left_open"], {"flow_run_id": each, "at": run.ended_at})
+        return True
 
     def close(self) -> None:
         """Close the connection; the next commit opens another."""

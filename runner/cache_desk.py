@@ -71,7 +71,7 @@ class CacheDesk:
                     before.account.late(cache.plan.task_name)
                     self._hit(run, address, earlier.entry, now)
                     continue
-                if cache.plan.refresh:
+                if not cache.looks_up:
                     self._driver.missed(run, now)
                     continue
             leader = self._leaders.get((address, key))

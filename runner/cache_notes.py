@@ -57,7 +57,7 @@ class RunCache(CacheNote):
         Of a flow run that is resumed: what it did before.
     """
 
-    __slots__ = ("_inputs", "_key", "_places", "digest", "made_as", "plan", "resumption", "why")
+    __slots__ = ("_inputs", "_key", "_places", "_renewed", "digest", "made_as", "plan", "resumption", "why")
 
     def __init__(
         self,
@@ -75,15 +75,22 @@ class RunCache(CacheNote):
         self.digest: str | None = None
         self.made_as: str | None = None
         self.resumption: Resumption | None = None
+        self._renewed = False
         self.why = why
         self.status = why
         known = key is not None or inputs is not None
         self.wanted = why is None and not plan.refresh and not plan.only_persists and known
 
+    @property
+    def looks_up(self) -> bool:
+        """Whether a result that is in the store already may be taken."""
+        return not (self.plan.refresh or self._renewed)
+
     def resumes(self, resumption: Resumption) -> None:
         """What the flow run did before is looked through, too."""
         self.resumption = resumption
         self.wanted = self._key is not None or self._inputs is not None
+        self._renewed = self.plan.only_persists and self.plan.task_name in resumption.renewed
 
     def key(self) -> CacheKey | None:
         """The key, if all digests are known by now."""
@@ -115,6 +122,7 @@ class RunCache(CacheNote):
             key = self.key()
         except DaskflowError:  # what futures stand inside of has no content: it persists anyway
             key, self._inputs, self.why = None, None, NOT_ASKED
+        redo = redo or self._renewed
         return KeyAsk(key, fresh=redo or self.resumption is None, replace=redo, why=self.why)
 
     def told(self, commit: Commit) -> None:

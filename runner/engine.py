@@ -43,6 +43,7 @@ from daskflow.runner.core.states import (
     RUNNING,
     TIMED_OUT,
 )
+from daskflow.runner.crash_points import arm as arm_crash_points
 from daskflow.runner.deadlines import Deadline
 from daskflow.runner.flow_rows import flow_run_row
 from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
@@ -59,6 +60,7 @@ from daskflow.runner.tagging import current_tags
 from daskflow.runner.task_runs import TaskRuns
 
 if TYPE_CHECKING:
+    from daskflow.runner.account import Account
     from daskflow.runner.flows import Flow
 
 __all__ = ["FlowRun", "run_flow", "run_flow_async"]
@@ -83,6 +85,8 @@ class FlowRun:
         self.flow = flow
         self.bound = bound
         self.parent: FlowRun | None = current_flow_run.get()  # type: ignore[assignment]
+        if self.parent is None:
+            arm_crash_points()
         self.record: FlowRecord
         caller = current_task_run.get()
         self.parent_number = caller.number if caller else None
@@ -97,6 +101,9 @@ class FlowRun:
             self.parent and self.parent.log_prints if flow.log_prints is None else flow.log_prints
         )
         self._settings = settings
+        self._account: Account | None = self.parent._account if self.parent else None
+        if self.resumption is not None:
+            self._account = self.resumption.account
         old = self.resumption.flow_run if self.resumption else None
         self._first_attempt = self.attempt = old.attempt + 1 if old else 1
         self.created_at = old.created_at if old else time.time()
@@ -184,7 +191,7 @@ class FlowRun:
         self.started_at = self.started_at or now
         if self.parent is None:
             self.record.event(now, STARTED, self.info.id, **start_note(self.flow, self.bound))
-        self._change(RUNNING if self.attempt == 1 else RETRYING, None)
+        self.change(RUNNING if self.attempt == 1 else RETRYING, None)
         _logger.debug("Flow run %s of %s started", self.info.name, self.info.flow_name)
 
     def start_clock(self) -> None:
@@ -238,7 +245,7 @@ class FlowRun:
             state = raised_state(late)
         most = self._first_attempt + self.flow.retries
         if state.name in (FAILED, TIMED_OUT) and self.attempt < most:
-            self._change(AWAITING_RETRY, state.message)
+            self.change(AWAITING_RETRY, state.message)
             _logger.warning("Attempt %d of %d failed: %s", self.attempt, most, state.message)
             return self.flow.retry_delay_s
         return self.conclude(state)
@@ -247,13 +254,13 @@ class FlowRun:
         """The flow function is about to run again."""
         self.attempt += 1
         runs = self._runs
-        if self.resumption is not None:
-            self.resumption.account.add(self.scopes)
+        if self._account is not None:
+            self._account.add(self.scopes)
         runs.again()
         self.map_leftovers = runs.map_leftovers
         self._scope, self.scopes = runs.submitted, (runs.submitted, runs.called)
         self.shell.outlet.open(self._scope)
-        self._change(RETRYING, None)
+        self.change(RETRYING, None)
 
     def conclude(self, state: State) -> State:
         """Let everything go; returns the final state."""
@@ -266,9 +273,9 @@ class FlowRun:
             self.shell.leave(self.info.id)
             if self._owns_shell:
                 self.shell.close()
-        self._change(state.name, state.message)
-        if self.resumption is not None:
-            self.resumption.account.add(self.scopes)
+        self.change(state.name, state.message)
+        if self._account is not None:
+            self._account.add(self.scopes)
         self.tell(state)
         if self.parent is None:
             self.record.close()
@@ -313,7 +320,8 @@ class FlowRun:
             return State(TIMED_OUT, text, error=timeout)
         return raised_state(error)
 
-    def _change(self, state: str, message: str | None) -> None:
+    def change(self, state: str, message: str | None) -> None:
+        """The flow run is in another state: have that recorded."""
         now = time.time()
         self.state = state
         self.record.flow_run(flow_run_row(self, message, now if state in FINAL else None))

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from daskflow.caching.keys import explain, run_identity
+from daskflow.caching.keys import CacheKey, explain, run_identity
 from daskflow.caching.plans import StoredRef, open_store
 from daskflow.errors import DaskflowError, StoreError
 from daskflow.runner.account import Account
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from daskflow.caching.index import Entry
     from daskflow.caching.plans import CachePlan
 
-__all__ = ["Earlier", "Past", "Resumption", "code_changes", "read_past"]
+__all__ = ["Earlier", "EarlierRuns", "Past", "Resumption", "code_changes", "read_past"]
 
 
 class Past(NamedTuple):
@@ -85,6 +85,30 @@ class Earlier(NamedTuple):
         return self.entry.parts.get("place", "").isdecimal()
 
 
+class EarlierRuns:
+    """Committed runs by what they are known by; each is handed out once, from any thread."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, list[Earlier]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, task_name: str, earlier: Earlier) -> None:
+        """One more committed run."""
+        identity = run_identity(task_name, earlier.entry.parts)
+        self._known.setdefault(identity, []).append(earlier)
+
+    def take(self, task_name: str, key: CacheKey) -> Earlier | None:
+        """The run of this key, or else one of its equals whose key tells no place among them."""
+        with self._lock:
+            equals = self._known.get(run_identity(task_name, key.parts), [])
+            chosen = next((each for each in equals if each.entry.key == key.key), None)
+            if chosen is None:
+                chosen = next((each for each in equals if not each.has_a_place), None)
+            if chosen is not None:
+                equals.remove(chosen)
+            return chosen
+
+
 class Resumption:
     """One flow run that goes on in a new attempt.
 
@@ -97,6 +121,13 @@ class Resumption:
         Of the flow run around this one.
     first_number : int, optional
         For new task runs.
+
+    Attributes
+    ----------
+    attempt : int
+        Number of the new one.
+    renewed : set of str
+        Tasks that have changed and are to run again: what they stored before does not count.
     """
 
     def __init__(
@@ -120,7 +151,8 @@ class Resumption:
             if (task := self._tasks.get(row.task_number)) is not None:
                 self._rows.setdefault(task.name, []).append(row)
         self._prepared: set[str] = set()
-        self._known: dict[tuple[str, str], list[Earlier]] = {}
+        self.renewed: set[str] = set()  # tasks whose results take the place of what is there
+        self._earlier = EarlierRuns()
         self._lock = threading.Lock()
 
     # -- going on where the record ends ---------------------------------------------------------
@@ -167,6 +199,9 @@ class Resumption:
         if name in self._prepared:
             return
         self._prepared.add(name)
+        was = {task.code_digest for task in self._tasks.values() if task.name == name}
+        if self._rerun_changed and was and source not in was:
+            self.renewed.add(name)
         rows = self._rows.get(name, ())
         committed = [(row, key) for row in rows if (key := _committed_as(row)) is not None]
         if not committed:
@@ -185,8 +220,7 @@ class Resumption:
             if changes and self._rerun_changed:
                 self.account.changed[name] += 1
                 continue
-            identity = run_identity(name, entry.parts)
-            self._known.setdefault((name, identity), []).append(Earlier(row, entry, changes))
+            self._earlier.add(name, Earlier(row, entry, changes))
 
     def take(self, cache: RunCache) -> Earlier | None:
         """The committed run that this one is, if there is one and its inputs are known here."""
@@ -197,14 +231,9 @@ class Resumption:
         if key is None:
             return None
         name = cache.plan.task_name
-        with self._lock:
-            equals = self._known.get((name, run_identity(name, key.parts)), [])
-            chosen = next((each for each in equals if each.entry.key == key.key), None)
-            if chosen is None:
-                chosen = next((each for each in equals if not each.has_a_place), None)
-            if chosen is None:
-                return None
-            equals.remove(chosen)
+        chosen = self._earlier.take(name, key)
+        if chosen is None:
+            return None
         self.account.reused[name] += 1
         if chosen.changes:
             self.account.reused_changed[name] += 1

@@ -27,7 +27,7 @@ from daskflow.runner.cli.output import print_json
 from daskflow.runner.cli.record import opened_store
 from daskflow.runner.cli.target import Target, parse_target
 from daskflow.runner.cli.text import printable
-from daskflow.runner.core.states import COMPLETED, FINAL, SUCCESSFUL
+from daskflow.runner.core.states import FINAL, FLOW_TRANSITIONS, RESUMABLE, RETRYING, SUCCESSFUL
 
 if TYPE_CHECKING:
     from daskflow.runner.resuming import Past
@@ -122,9 +122,10 @@ def _read(ask: ResumeAsk) -> tuple[Past, dict[str, Any]]:
             f"flow run {name} is {run.state}: its process (pid {run.pid} on {printable(run.host)}) "
             "lives, or nobody can tell from here; end it first, or wait for it"
         )
-    if run.state == COMPLETED:
+    if run.state not in RESUMABLE:
         bad = [row for row in past.task_runs if row.state not in SUCCESSFUL]
-        if not ask.failed_only or not bad:
+        goes_on = RETRYING in FLOW_TRANSITIONS[run.state] and ask.failed_only and bad
+        if not goes_on:
             raise UsageError(f"flow run {name} is {run.state}: there is nothing left to do")
     if not notes:
         raise UsageError(

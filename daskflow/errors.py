@@ -3,7 +3,9 @@
     DaskflowError
     ├── UsageError              the caller's mistake; never retried
     │   ├── ParameterError      flow parameters that do not validate, all of them at once
-    │   └── Uncacheable         a value that has no content hash
+    │   ├── Uncacheable         a value that has no content hash
+    │   └── RunHeld             a flow run that another process executes
+    ├── RunTaken                another process has taken this flow run over
     ├── NotFoundError           no run, flow or file of that name
     ├── TaskError               a task run ended badly; `.task_run_id` says which
     │   ├── TaskFailed          its code raised something that could not travel as it was
@@ -37,6 +39,8 @@ __all__ = [
     "ParameterError",
     "PickleRefused",
     "ResultGone",
+    "RunHeld",
+    "RunTaken",
     "StoreError",
     "StoreVersionError",
     "TaskCancelled",
@@ -65,6 +69,14 @@ class ParameterError(UsageError):
 
 class Uncacheable(UsageError):
     """A value that has no content hash; the message names its path inside the argument."""
+
+
+class RunHeld(UsageError):
+    """The flow run is executed by a process that lives; the message names it."""
+
+
+class RunTaken(DaskflowError):
+    """Another process has taken this flow run over: this one stops, and records nothing more."""
 
 
 class NotFoundError(DaskflowError):

@@ -57,7 +57,17 @@ class RunCache(CacheNote):
         Of a flow run that is resumed: what it did before.
     """
 
-    __slots__ = ("_inputs", "_key", "_places", "_renewed", "digest", "made_as", "plan", "resumption", "why")
+    __slots__ = (
+        "_inputs",
+        "_key",
+        "_places",
+        "_renewed",
+        "digest",
+        "made_as",
+        "plan",
+        "resumption",
+        "why",
+    )
 
     def __init__(
         self,

@@ -90,6 +90,10 @@ class DriverThread(Inbox):
         if self._thread is None:
             self.start()
 
+    def stop(self, error: DaskflowError) -> None:  # called by other threads
+        """End everything that is open with `error`, and whatever is submitted from now on."""
+        self.post(self._stop, error)
+
     # -- the thread ----------------------------------------------------------------------------
 
     def _main(self) -> None:
@@ -132,10 +136,13 @@ class DriverThread(Inbox):
             )
             self.driver.slots = self._dispatch.slots()
         except DaskflowError as error:
-            self.refused = error
-            self.driver.refuse(error, time.time())
-            self._take_submitted()
-            self._carry_out()
+            self._stop(error)
+
+    def _stop(self, error: DaskflowError) -> None:
+        self.refused = error
+        self.driver.refuse(error, time.time())
+        self._take_submitted()
+        self._carry_out()
 
     def _turn(self) -> None:
         now = time.time()

@@ -33,6 +33,7 @@ from daskflow.runner.context import (
     current_flow_run,
     current_task_run,
 )
+from daskflow.runner.core.leases import Lease
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import (
     AWAITING_RETRY,
@@ -122,9 +123,11 @@ class FlowRun:
         if self.parent is not None:
             writer = self.parent.record.writer
         elif settings.store.record:
-            writer = open_writer(settings.store.url)
+            lease = self.resumption.lease if self.resumption else None
+            writer = open_writer(settings.store.url, lease or Lease(flow_run_id))
         self.record = FlowRecord(flow_run_id, writer)
         self.record.name, self.record.home = self.info.name, self.shell
+        self.record.stop_when_taken(self.shell if self._owns_shell else None)
         caching = FlowCaching(settings, self.info, bound.arguments, flow)
         shared = self.info, self.log_prints, settings, self.record, self.shell
         runs = TaskRuns(*shared, caching, flow.retries, self.resumption)
@@ -293,9 +296,12 @@ class FlowRun:
 
     def _settle(self, value: Any, error: BaseException | None) -> State:
         shell, scope = self.shell, self._scope
+        error = error or self.record.taken
         if error is None:
             value = self.map_leftovers.finish(value)
             shell.wait_until_settled(scope)
+            if self.record.taken:
+                return raised_state(self.record.taken)
             if over := self.map_leftovers.too_many_failed():
                 return raised_state(over)
             failed = [run for each in self.scopes for run in each.failed]

@@ -274,6 +274,11 @@ class InlineShell:
     def __init__(self) -> None:
         self.outlet = Journal()
         self.next_number = itertools.count().__next__
+        self._stopped: DaskflowError | None = None
+
+    def stop(self, error: DaskflowError) -> None:
+        """Execute nothing more; further submissions raise `error`."""
+        self._stopped = error
 
     def join(self, flow_run: FlowRunContext, host: object) -> None:
         """Tasks run in this thread, where the flow run is the current one anyway."""
@@ -289,6 +294,8 @@ class InlineShell:
 
     def submit(self, run: Run) -> None:
         """Execute `run` to its end."""
+        if self._stopped is not None:
+            raise self._stopped
         code = run.stage.code
         assert isinstance(code, Code)
         function = code.function

@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from daskflow.errors import RunTaken
 from daskflow.runner.context import LogLine
 from daskflow.runner.core.driver import Transition
 from daskflow.runner.core.graph import Run
+from daskflow.runner.core.leases import Lease
 from daskflow.runner.store.rows import EventRow, FlowRunRow, LogRow, TaskRow, TransitionRow
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ __all__ = ["FlowRecord", "RecordWriter"]
 
 class RecordWriter(Protocol):
     """What the record needs of the run store's writer."""
+
+    lease: Lease | None  # under which it writes
 
     def flow_run(self, row: FlowRunRow, /) -> None: ...
     def tasks(self, flow_run_id: str, rows: Sequence[TaskRow], /) -> None: ...
@@ -58,6 +62,21 @@ class FlowRecord:
         self.failures: Counter[str] = Counter()
         self.name = ""  # of the flow run
         self.home: object = None  # who executes its task runs: only there are its futures inputs
+
+    def stop_when_taken(self, shell: Any) -> None:
+        """Once another process takes this flow run over, nothing more is executed in `shell`.
+
+        One that a subflow shares with the flow run around it (None here) is stopped there.
+        """
+        lease = None if self.writer is None else self.writer.lease
+        if lease is not None and shell is not None:
+            lease.when_lost(lambda: shell.stop(_taken(self.flow_run_id)))
+
+    @property
+    def taken(self) -> RunTaken | None:
+        """Why this process has to stop: another one has taken the flow run over."""
+        lease = None if self.writer is None else self.writer.lease
+        return _taken(self.flow_run_id) if lease is not None and lease.lost else None
 
     def flow_run(self, row: FlowRunRow) -> None:
         """The flow run changed."""
@@ -108,6 +127,13 @@ class FlowRecord:
         """Wait until everything is stored, or spooled; nothing is written after that."""
         if self.writer is not None:
             self.writer.close()
+
+
+def _taken(flow_run_id: str) -> RunTaken:
+    return RunTaken(
+        f"another process has taken flow run {flow_run_id!r} over, so this one stops; see "
+        f"`daskflow runs show {flow_run_id}`"
+    )
 
 
 def _row(run: Run, peak_memory: int | None) -> tuple[Any, ...]:

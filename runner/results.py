@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from daskflow.errors import FlowFailed
+from daskflow.errors import FlowFailed, RunTaken
 from daskflow.runner.cluster.executor.structure import replace_inside
 from daskflow.runner.cluster.executor.timeouts import RanOut
 from daskflow.runner.core.driver import describe
@@ -33,7 +33,8 @@ def raised_state(error: BaseException) -> State:
         return State(CANCELLED, "cancelled from outside", error=error)
     if isinstance(error, RanOut):
         return State(CANCELLED, "the flow run around it ran out of time", error=error)
-    name = FAILED if isinstance(error, Exception) else CRASHED
+    crashed = isinstance(error, RunTaken) or not isinstance(error, Exception)
+    name = CRASHED if crashed else FAILED
     return State(name, describe(error), error=error)
 
 

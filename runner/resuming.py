@@ -19,6 +19,7 @@ from daskflow.runner.cache_notes import RunCache
 from daskflow.runner.cache_status import hit_status, read_status
 from daskflow.runner.cluster.protocol import BOUND_LIVE
 from daskflow.runner.core.graph import Run
+from daskflow.runner.core.leases import Lease
 from daskflow.runner.core.states import SUCCESSFUL
 from daskflow.runner.store.rows import FlowRunRow, TaskRow, TaskRunRow
 from daskflow.runner.stored import StoredValue
@@ -115,6 +116,8 @@ class Resumption:
     Parameters
     ----------
     past : Past
+    lease : Lease, optional
+        Under which this process has taken it.
     rerun_changed : bool, default False
         Committed runs whose code has changed since are executed again.
     account : Account, optional
@@ -134,11 +137,13 @@ class Resumption:
         self,
         past: Past,
         *,
+        lease: Lease | None = None,
         rerun_changed: bool = False,
         account: Account | None = None,
         first_number: int | None = None,
     ) -> None:
         self.flow_run = past.flow_run
+        self.lease = lease
         self.attempt = past.flow_run.attempt + 1
         self.account = account or Account()
         self.first_number = past.first_free_number() if first_number is None else first_number

@@ -59,6 +59,7 @@ class DriverShell:
         self.submit = self._thread.submit
         self.cancel = self._thread.cancel
         self.close = self._thread.close
+        self.stop = self._thread.stop
 
     @property
     def session(self) -> Session | None:

@@ -84,8 +84,8 @@ def resume(ask: ResumeAsk) -> ExitCode:
         around.enter_context(refreshing(note["refresh"]))
         if note["no_cache"]:
             around.enter_context(uncached())
-        take_over(get_settings().store.url, list(past.flow_runs()))
-        resumption = Resumption(past, rerun_changed=ask.rerun_changed)
+        lease = take_over(get_settings().store.url, list(past.flow_runs()))
+        resumption = Resumption(past, lease=lease, rerun_changed=ask.rerun_changed)
         around.enter_context(resuming(resumption))
         state, error, ending = run_watched(flow, args, parameters, past.flow_run.flow_run_id)
     tell(ending, error)
@@ -99,8 +99,10 @@ def resume(ask: ResumeAsk) -> ExitCode:
 
 def _read(ask: ResumeAsk) -> tuple[Past, dict[str, Any]]:
     """What is recorded of the flow run, if it can go on."""
-    from daskflow.runner.resuming import read_past  # the caching room
-    from daskflow.runner.starting import STARTED  # the engine
+    # the caching room and the engine
+    from daskflow.runner.resuming import read_past
+    from daskflow.runner.starting import STARTED
+    from daskflow.runner.store.taking import check_not_held
 
     if not get_settings().store.record:
         raise UsageError("store.record is false, so nothing is recorded and nothing can go on")
@@ -117,12 +119,8 @@ def _read(ask: ResumeAsk) -> tuple[Past, dict[str, Any]]:
             )
         past = read_past(store, run)
         notes = store.events(run.flow_run_id, STARTED)
-    if run.state not in FINAL:
-        raise UsageError(
-            f"flow run {name} is {run.state}: its process (pid {run.pid} on {printable(run.host)}) "
-            "lives, or nobody can tell from here; end it first, or wait for it"
-        )
-    if run.state not in RESUMABLE:
+    check_not_held(run)
+    if run.state in FINAL and run.state not in RESUMABLE:
         bad = [row for row in past.task_runs if row.state not in SUCCESSFUL]
         goes_on = RETRYING in FLOW_TRANSITIONS[run.state] and ask.failed_only and bad
         if not goes_on:

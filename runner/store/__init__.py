@@ -6,6 +6,7 @@ room knows SQL; no worker process ever opens the store.
 
 from __future__ import annotations
 
+from daskflow.runner.store.leases import RunLeases
 from daskflow.runner.store.process import ProcessIdentity, process_is_gone, this_process
 from daskflow.runner.store.reader import RunStore, open_store
 from daskflow.runner.store.rows import (
@@ -23,6 +24,7 @@ __all__ = [
     "FlowRunRow",
     "LogRow",
     "ProcessIdentity",
+    "RunLeases",
     "RunStore",
     "TaskRow",
     "TaskRunRow",

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any, Literal, TypeAlias
 
+from daskflow.runner.core.leases import Lease
 from daskflow.runner.store.rows import (
     EventRow,
     FlowRunRow,
@@ -20,11 +21,12 @@ from daskflow.runner.store.rows import (
     TransitionRow,
 )
 
-__all__ = ["WIDTHS", "Batch", "Change", "Kind", "Row", "row_count"]
+__all__ = ["WIDTHS", "Batch", "Change", "Kind", "Row", "lease_of", "row_count"]
 
 Kind: TypeAlias = Literal["flow_run", "tasks", "task_runs", "transitions", "logs", "events"]
 Row: TypeAlias = Sequence[Any]
-Change: TypeAlias = tuple[Kind, str, Sequence[Row]]  # what, of which flow run, the rows
+# what, of which flow run, the rows, and the lease under which they are written
+Change: TypeAlias = tuple[Kind, str, Sequence[Row]] | tuple[Kind, str, Sequence[Row], Lease | None]
 
 # How many values a row has at least.
 WIDTHS: dict[Kind, int] = {
@@ -42,7 +44,12 @@ _first = itemgetter(0)
 
 def row_count(changes: Iterable[Change]) -> int:
     """Return how many rows `changes` hold."""
-    return sum(len(rows) for _, _, rows in changes)
+    return sum(len(change[2]) for change in changes)
+
+
+def lease_of(change: Change) -> Lease | None:
+    """Return the lease under which `change` is written."""
+    return change[3] if len(change) == 4 else None
 
 
 class FlowRunChanges:
@@ -57,17 +64,17 @@ class FlowRunChanges:
 
 
 class Batch:
-    """Changes merged for one transaction, by flow run in order of first arrival."""
+    """Changes merged for one transaction, by flow run and lease, in order of first arrival."""
 
     def __init__(self, changes: Iterable[Change] = ()) -> None:
-        self.flow_runs: dict[str, FlowRunChanges] = {}
-        for kind, flow_run_id, rows in changes:
-            self._add(kind, flow_run_id, rows)
+        self.flow_runs: dict[tuple[str, Lease | None], FlowRunChanges] = {}
+        for change in changes:
+            self._add(change[0], (change[1], lease_of(change)), change[2])
 
-    def _add(self, kind: Kind, flow_run_id: str, rows: Sequence[Row]) -> None:
-        found = self.flow_runs.get(flow_run_id)
+    def _add(self, kind: Kind, place: tuple[str, Lease | None], rows: Sequence[Row]) -> None:
+        found = self.flow_runs.get(place)
         if found is None:
-            found = self.flow_runs[flow_run_id] = FlowRunChanges()
+            found = self.flow_runs[place] = FlowRunChanges()
         if kind == "flow_run":
             found.row = rows[-1]
         elif kind in found.upserted:

@@ -2,7 +2,8 @@
 
 Values that SQLite cannot take (lone surrogates, integers over 64 bits, numpy scalars) are mended
 row by row, and a row that still does not fit is dropped with a log line: one odd value must not
-keep thousands of good rows out of the record, now and at every later attempt.
+keep thousands of good rows out of the record, now and at every later attempt.  What is written
+under a lease that somebody else has taken since is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from daskflow.runner.core.leases import Lease
 from daskflow.runner.store.batch import Batch, Kind, Row
 from daskflow.runner.store.statements import load_statements, repeated
 
@@ -37,7 +39,9 @@ _INTEGERS = range(-(2**63), 2**63)
 def insert(connection: sqlite3.Connection, batch: Batch) -> None:
     """Write `batch` in the open transaction of `connection`."""
     sql = load_statements("sqlite", "write")
-    for flow_run_id, changes in batch.flow_runs.items():
+    for (flow_run_id, lease), changes in batch.flow_runs.items():
+        if lease is not None and _is_passed(connection, lease):
+            continue
         connection.execute(sql["flow_run_reserve"], (flow_run_id,))
         (key,) = connection.execute(sql["flow_run_key"], (flow_run_id,)).fetchone()
         if changes.row is not None:
@@ -49,6 +53,23 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
             if added:
                 (last,) = connection.execute(sql[f"{kind}_last"], (key,)).fetchone()
                 _insert_all(connection, sql[kind], _ADDED[kind](key, enumerate(added, last + 1)))
+
+
+def _is_passed(connection: sqlite3.Connection, lease: Lease) -> bool:
+    """Return whether a higher fence than that of `lease` was given out; its holder is told."""
+    found = connection.execute(
+        load_statements("sqlite", "leases")["fence"], (lease.flow_run_id,)
+    ).fetchone()
+    if found is None or found[0] <= lease.fence:
+        return False
+    if not lease.lost:
+        _log.warning(
+            "flow run %s was taken over by another process: what this one has to tell of it is "
+            "left out of the run record",
+            lease.flow_run_id,
+        )
+        lease.lose()
+    return True
 
 
 def _tasks(key: int, rows: Iterable[Row]) -> list[Row]:

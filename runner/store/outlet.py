@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Protocol
 
 from daskflow.errors import StoreError
-from daskflow.runner.store.batch import Batch, Change, row_count
-from daskflow.runner.store.spool import Spool, claim_spool, read_spool, spool_files
+from daskflow.runner.core.leases import Lease
+from daskflow.runner.store.batch import Batch, Change, lease_of, row_count
+from daskflow.runner.store.spool import Spool, claim_spool, keep_late, read_spool, spool_files
 
 __all__ = ["BATCH_ROWS", "Outlet", "read_back"]
 
@@ -87,8 +88,8 @@ class Outlet:
             self._looked_for_others = True
         if (spool := self._spool.path) is not None:
             try:
-                _read_file_back(self._sink, spool, patience_s)
-                self._spool.remove()
+                late = _read_file_back(self._sink, spool, patience_s)
+                self._spool.keep_late() if late else self._spool.remove()
                 self._sink.forget_spool(spool.name, patience_s=patience_s)
             except OSError as error:
                 raise StoreError(f"the spool could not be read back: {error}") from error
@@ -140,16 +141,20 @@ def read_back(sink: Sink, *, patience_s: float = PATIENCE_S) -> None:
         if file is None:
             continue
         with file, suppress(OSError):  # an unreadable file or folder: left for somebody else
-            _read_file_back(sink, path, patience_s)
-            path.unlink()
+            late = _read_file_back(sink, path, patience_s)
+            keep_late(path) if late else path.unlink()
             sink.forget_spool(path.name, patience_s=patience_s)
 
 
-def _read_file_back(sink: Sink, path: Path, patience_s: float) -> None:
+def _read_file_back(sink: Sink, path: Path, patience_s: float) -> bool:
+    """Return whether somebody has taken over a flow run of the file, so that rows were refused."""
     start = end = sink.spool_bytes_read(path.name, patience_s=patience_s)
     part: list[Change] = []
+    leases: set[Lease] = set()
     rows = 0
     for change, end in read_spool(path, start):
+        if (lease := lease_of(change)) is not None:
+            leases.add(lease)
         part.append(change)
         rows += len(change[2])
         if rows >= BATCH_ROWS:
@@ -157,3 +162,4 @@ def _read_file_back(sink: Sink, path: Path, patience_s: float) -> None:
             part, rows = [], 0
     if part:
         sink.commit_spooled(Batch(part), path.name, end, patience_s=patience_s)
+    return any(lease.lost for lease in leases)

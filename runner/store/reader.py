@@ -8,14 +8,14 @@ it marks the runs whose process is gone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from daskflow.errors import NotFoundError, StoreError
 from daskflow.runner.store.address import sqlite_path
-from daskflow.runner.store.gone import mark_crashed
+from daskflow.runner.store.gone import Lookout
 from daskflow.runner.store.history import flow_run_history, task_run_history
 from daskflow.runner.store.lookup import find_flow_run
 from daskflow.runner.store.outlet import read_back
@@ -59,15 +59,17 @@ def open_store(url: str) -> RunStore:
         sink.close()
     reader = SqliteReader(path)
     reader.open()
-    mark_crashed(reader, path)
-    return RunStore(reader)
+    lookout = Lookout(reader, path)
+    lookout.mark_crashed()
+    return RunStore(reader, lookout.mark_crashed)
 
 
 class RunStore:
     """The record of all flow runs; a context manager that closes its connection."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, mark_crashed: Callable[[], int] = int) -> None:
         self._reader = reader
+        self.mark_crashed = mark_crashed  # for those that keep the store open: again, now and then
 
     def flow_runs(
         self,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,9 +20,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from daskflow.runner.store.batch import WIDTHS, Change
+from daskflow.runner.core.leases import Lease
+from daskflow.runner.store.batch import WIDTHS, Change, lease_of
 
-__all__ = ["Spool", "claim_spool", "read_spool", "spool_files"]
+__all__ = ["Spool", "claim_spool", "keep_late", "read_spool", "spool_files"]
+
+_log = logging.getLogger(__name__)
 
 
 class Spool:
@@ -78,6 +82,12 @@ class Spool:
             self.path.unlink(missing_ok=True)
         self.close()
 
+    def keep_late(self) -> None:
+        """Keep the file, for a person to look at: it holds rows that came too late."""
+        if self.path is not None:
+            keep_late(self.path)
+        self.close()
+
     def close(self) -> None:
         """Let go of the file and its lock; whoever opens the store next may read it back."""
         if self._file is not None:
@@ -122,30 +132,40 @@ def read_spool(path: Path, start: int = 0) -> Iterator[tuple[Change, int]]:
     A line that is cut off or damaged is left out: the process died while it wrote it.
     """
     end = start
+    leases: dict[tuple[str, int], Lease] = {}
     with path.open("rb") as file:
         file.seek(start)
         for line in file:
             end += len(line)
-            change = _change(line)
+            change = _change(line, leases)
             if change is not None:
                 yield change, end
 
 
-def _change(line: bytes) -> Change | None:
+def keep_late(path: Path) -> None:
+    """Set a spool file aside: another process has taken over a flow run that it tells of."""
+    late = path.with_suffix(".late")
+    path.rename(late)
+    _log.warning("a record that came too late is kept in %s", late)
+
+
+def _change(line: bytes, leases: dict[tuple[str, int], Lease]) -> Change | None:
     try:
-        kind, flow_run_id, rows = json.loads(line)
+        kind, flow_run_id, rows, *held = json.loads(line)
         width = WIDTHS[kind]
-    except (ValueError, TypeError, KeyError):
+        lease = leases.setdefault((held[0], held[1]), Lease(held[0], held[1])) if held else None
+    except (ValueError, TypeError, KeyError, IndexError):
         return None
     fits = isinstance(flow_run_id, str) and isinstance(rows, list) and rows
     if fits and all(isinstance(row, list) and len(row) >= width for row in rows):
-        return kind, flow_run_id, rows
+        return kind, flow_run_id, rows, lease
     return None
 
 
 def _line(change: Change) -> bytes:
-    kind, flow_run_id, rows = change
-    return json.dumps([kind, flow_run_id, rows], default=_plain).encode("ascii") + b"\n"
+    lease = lease_of(change)
+    held = [] if lease is None else [lease.flow_run_id, lease.fence]
+    return json.dumps([*change[:3], *held], default=_plain).encode("ascii") + b"\n"
 
 
 def _plain(value: Any) -> Any:

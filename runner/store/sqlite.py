@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,6 @@ from urllib.parse import quote
 from daskflow.errors import StoreError, StoreVersionError
 from daskflow.runner.store.batch import Batch
 from daskflow.runner.store.inserting import insert
-from daskflow.runner.store.process import ProcessIdentity
-from daskflow.runner.store.rows import FlowRunRow
 from daskflow.runner.store.statements import load_migrations, load_statements
 
 __all__ = ["SqliteReader", "SqliteWriter"]
@@ -41,58 +39,27 @@ class SqliteWriter:
 
     def commit(self, batch: Batch, *, patience_s: float) -> None:
         """Write `batch` in one transaction, waiting up to `patience_s` for other writers."""
-        with self._transaction(patience_s) as connection:
+        with self.transaction(patience_s) as connection:
             insert(connection, batch)
 
     def spool_bytes_read(self, name: str, *, patience_s: float) -> int:
         """Return how much of the spool file `name` is in the store already."""
         sql = load_statements("sqlite", "write")["spool_bytes_read"]
-        with self._transaction(patience_s) as connection:
+        with self.transaction(patience_s) as connection:
             found = connection.execute(sql, (name,)).fetchone()
         return int(found[0]) if found else 0
 
     def commit_spooled(self, batch: Batch, name: str, end: int, *, patience_s: float) -> None:
         """Write `batch`, read from the spool file `name` up to byte `end`."""
         sql = load_statements("sqlite", "write")["spool_advance"]
-        with self._transaction(patience_s) as connection:
+        with self.transaction(patience_s) as connection:
             insert(connection, batch)
             connection.execute(sql, (name, end))
 
     def forget_spool(self, name: str, *, patience_s: float) -> None:
         """Drop the note about a spool file that is gone."""
-        with self._transaction(patience_s) as connection:
+        with self.transaction(patience_s) as connection:
             connection.execute(load_statements("sqlite", "write")["spool_forget"], (name,))
-
-    def crash(self, flow_run_id: str, state: str, message: str, *, patience_s: float) -> bool:
-        """Make a flow run that is in `state` still Crashed; return whether it was.
-
-        It ended when the record last heard of it: nobody saw its end.
-        """
-        sql = load_statements("sqlite", "write")
-        given = {"flow_run_id": flow_run_id, "state": state, "message": message}
-        with self._transaction(patience_s) as connection:
-            changed = connection.execute(sql["flow_run_gone"], given).rowcount > 0
-            if changed:
-                connection.execute(sql["flow_run_gone_note"], given)
-        return changed
-
-    def take_over(
-        self,
-        run: FlowRunRow,
-        flow_run_ids: Sequence[str],
-        process: ProcessIdentity,
-        *,
-        patience_s: float,
-    ) -> bool:
-        """Give `run` to `process` if it is as it was; what it and others left open has crashed."""
-        sql = load_statements("sqlite", "taking")
-        given = {"flow_run_id": run.flow_run_id, "state": run.state, "attempt": run.attempt}
-        with self._transaction(patience_s) as connection:
-            if connection.execute(sql["taken"], given | process._asdict()).rowcount == 0:
-                return False
-            for each in flow_run_ids:
-                connection.execute(sql["left_open"], {"flow_run_id": each, "at": run.ended_at})
-        return True
 
     def close(self) -> None:
         """Close the connection; the next commit opens another."""
@@ -102,7 +69,8 @@ class SqliteWriter:
         self._connection = self._file = None
 
     @contextmanager
-    def _transaction(self, patience_s: float) -> Iterator[sqlite3.Connection]:
+    def transaction(self, patience_s: float) -> Iterator[sqlite3.Connection]:
+        """Hold the write lock for the statements inside; all of them are committed, or none."""
         try:
             connection = self._ready(patience_s)
             connection.execute(f"PRAGMA busy_timeout = {int(patience_s * 1000)}")

@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from daskflow.runner.core.leases import Lease
 from daskflow.runner.store.address import sqlite_path
 from daskflow.runner.store.batch import Change
+from daskflow.runner.store.leases import Keeper, RunLeases
 from daskflow.runner.store.outlet import Outlet
 from daskflow.runner.store.recorder import Recorder
 from daskflow.runner.store.rows import (
@@ -36,39 +38,47 @@ class Writer:
     """Takes rows of the record from the engine; rows handed over must not be changed after.
 
     A row may be any sequence in the column order of its row type.  What comes after `close`
-    is ignored.
+    is ignored, and so is what comes after the lease was lost.
     """
 
-    def __init__(self, recorder: Recorder, path: Path) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        path: Path,
+        lease: Lease | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
         self._recorder: Recorder | None = recorder
         self._path = path
+        self.lease = lease
+        self._keeper = keeper
         self._put: Callable[[Change], object] = recorder.put
 
     def flow_run(self, row: FlowRunRow) -> None:
         """Write the flow run's row; the last one wins."""
-        self._put(("flow_run", row[0], (row,)))
+        self._put(("flow_run", row[0], (row,), self.lease))
 
     def tasks(self, flow_run_id: str, rows: Sequence[TaskRow | tuple[Any, ...]]) -> None:
         """Write task definitions; the last one of a number wins."""
-        self._put(("tasks", flow_run_id, rows))
+        self._put(("tasks", flow_run_id, rows, self.lease))
 
     def task_runs(self, flow_run_id: str, rows: Sequence[TaskRunRow | tuple[Any, ...]]) -> None:
         """Write whole task runs; the last one of a number wins."""
-        self._put(("task_runs", flow_run_id, rows))
+        self._put(("task_runs", flow_run_id, rows, self.lease))
 
     def transitions(
         self, flow_run_id: str, rows: Sequence[TransitionRow | tuple[Any, ...]]
     ) -> None:
         """Add transitions that the row of their run does not tell."""
-        self._put(("transitions", flow_run_id, rows))
+        self._put(("transitions", flow_run_id, rows, self.lease))
 
     def logs(self, flow_run_id: str, rows: Sequence[LogRow | tuple[Any, ...]]) -> None:
         """Add log records; they are visible no later than any row handed over after them."""
-        self._put(("logs", flow_run_id, rows))
+        self._put(("logs", flow_run_id, rows, self.lease))
 
     def events(self, flow_run_id: str, rows: Sequence[EventRow | tuple[Any, ...]]) -> None:
         """Add events."""
-        self._put(("events", flow_run_id, rows))
+        self._put(("events", flow_run_id, rows, self.lease))
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until everything handed over so far is committed or spooled.
@@ -78,20 +88,36 @@ class Writer:
         return self._recorder is None or self._recorder.flush(timeout_s)
 
     def close(self, timeout_s: float = 30.0) -> bool:
-        """Flush; the last writer of a store also ends its thread.  May be called twice."""
+        """Flush, and let the flow run of the lease go; may be called twice.
+
+        The last writer of a store also ends its thread.
+        """
         recorder, self._recorder = self._recorder, None
         self._put = _ignore
-        return recorder is None or _threads.release(self._path, recorder, timeout_s)
+        safe = recorder is None or _threads.release(self._path, recorder, timeout_s)
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.close()
+        return safe
 
 
-def open_writer(url: str) -> Writer:
+def open_writer(url: str, lease: Lease | None = None) -> Writer:
     """Return a writer for the run store at `url`; file and schema are made by its thread.
+
+    Parameters
+    ----------
+    url : str
+    lease : Lease, optional
+        Under which everything is written, and which is renewed until the writer is closed:
+        ``Lease(flow_run_id)`` for a new flow run, else the one that `RunLeases.take` returned.
+        Once it is lost, nothing more gets into the record.
 
     Raises `UsageError` for a malformed URL and nothing else: a store that cannot be opened is
     warned about once, and its record is spooled.
     """
     path = sqlite_path(url)
-    return Writer(_threads.acquire(path), path)
+    keeper = None if lease is None else Keeper(RunLeases(url), lease)
+    return Writer(_threads.acquire(path), path, lease, keeper)
 
 
 class _Threads:

@@ -164,7 +164,8 @@ def test_the_hot_tables_have_no_index_beside_their_key(written):
 
 def test_a_migration_that_fails_half_way_leaves_the_old_schema(path, monkeypatch):
     migrations = load_migrations("sqlite")
-    broken = migrations[-1]._replace(version=2, statements=("CREATE TABLE x (y)", "NOT SQL"))
+    newer = migrations[-1].version + 1
+    broken = migrations[-1]._replace(version=newer, statements=("CREATE TABLE x (y)", "NOT SQL"))
     commit(path, ("flow_run", RUN, [flow_run()]))
     monkeypatch.setattr(sqlite, "load_migrations", lambda dialect: (*migrations, broken))
     with pytest.raises(StoreError, match="syntax error"):
@@ -176,12 +177,13 @@ def test_a_migration_that_fails_half_way_leaves_the_old_schema(path, monkeypatch
 
 def test_an_older_store_is_migrated_when_it_is_opened(written, monkeypatch):
     migrations = load_migrations("sqlite")
-    added = migrations[-1]._replace(version=2, statements=("ALTER TABLE task ADD extra TEXT",))
+    newer = migrations[-1].version + 1
+    added = migrations[-1]._replace(version=newer, statements=("ALTER TABLE task ADD extra TEXT",))
     monkeypatch.setattr(sqlite, "load_migrations", lambda dialect: (*migrations, added))
     with open_store(f"sqlite:///{written}") as store:
         assert store.flow_runs() == [flow_run()]
     connection = sqlite3.connect(written)
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (newer,)
     connection.close()
 
 

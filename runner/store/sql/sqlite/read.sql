@@ -50,9 +50,27 @@ ORDER BY created_at DESC, id DESC
 LIMIT :limit
 
 -- name: flow_runs_under_way
-SELECT flow_run_id, state, host, pid, process_started_at, boot_id
-FROM flow_run
-WHERE state IN ('Pending', 'Running', 'Retrying', 'AwaitingRetry', 'Cancelling')
+WITH RECURSIVE above (flow_run_id, root, parent) AS (
+    SELECT flow_run_id, flow_run_id, parent_flow_run_id
+    FROM flow_run
+    WHERE state IN ('Pending', 'Running', 'Retrying', 'AwaitingRetry', 'Cancelling')
+    UNION
+    SELECT above.flow_run_id, flow_run.flow_run_id, flow_run.parent_flow_run_id
+    FROM above JOIN flow_run ON flow_run.flow_run_id = above.parent
+)
+SELECT
+    run.flow_run_id, run.state, above.root,
+    coalesce(own.host, run.host),
+    CASE WHEN own.host IS NULL THEN run.pid ELSE own.pid END,
+    CASE WHEN own.host IS NULL THEN run.process_started_at ELSE own.process_started_at END,
+    CASE WHEN own.host IS NULL THEN run.boot_id ELSE own.boot_id END,
+    coalesce(held.fence, 1),
+    coalesce(held.heartbeat, 0)
+FROM above
+JOIN flow_run AS run ON run.flow_run_id = above.flow_run_id
+LEFT JOIN lease AS own ON own.flow_run_id = run.flow_run_id
+LEFT JOIN lease AS held ON held.flow_run_id = above.root
+WHERE NOT EXISTS (SELECT 1 FROM flow_run AS up WHERE up.flow_run_id = above.parent)
 
 -- name: flow_run_names
 SELECT flow_run_id, name FROM flow_run

@@ -56,23 +56,3 @@ INSERT OR REPLACE INTO spool (name, bytes_read) VALUES (?, ?)
 
 -- name: spool_forget
 DELETE FROM spool WHERE name = ?
-
--- name: flow_run_gone
-UPDATE flow_run SET
-    state = 'Crashed',
-    message = :message,
-    ended_at = max(
-        coalesce(started_at, created_at),
-        coalesce((SELECT max(ended_at) FROM task_run WHERE flow_run = flow_run.id), 0),
-        coalesce((SELECT max(at) FROM log WHERE flow_run = flow_run.id), 0)
-    )
-WHERE flow_run_id = :flow_run_id AND state = :state
-
--- name: flow_run_gone_note
-INSERT INTO transition (flow_run, sequence, number, at, state, message, attempt, worker)
-SELECT
-    id,
-    (SELECT coalesce(max(sequence), -1) + 1 FROM transition WHERE flow_run = flow_run.id),
-    NULL, ended_at, state, message, attempt, NULL
-FROM flow_run
-WHERE flow_run_id = :flow_run_id

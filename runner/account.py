@@ -33,8 +33,10 @@ class Account:
         Committed runs that were not reused: for ``--rerun-changed``, and for lack of the result.
     found : Counter of str
         In the result store, though not in the record.
-    executed : dict of str to int
+    executed : Counter of str
         Runs that were executed, by task.
+    before : dict of str to Counter of str
+        How the runs of a task had ended that did not succeed before, by state.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,7 @@ class Account:
         self.gone: Counter[str] = Counter()
         self.found: Counter[str] = Counter()
         self.executed: Counter[str] = Counter()
+        self.before: dict[str, Counter[str]] = {}
         self._late: Counter[str] = Counter()
         self._kept: set[str] = set()
 
@@ -96,4 +99,5 @@ class Account:
             },
             "found_in_the_result_store": {n: c for n, c in sorted(self.found.items()) if c},
             "executed": self.again(),
+            "had_ended": {name: dict(sorted(ends.items())) for name, ends in self.before.items()},
         }

@@ -70,9 +70,7 @@ POINTS = {
     "record-writing": Point(
         "store.sqlite:SqliteWriter.commit", "before", "the record is to be written"
     ),
-    "record-written": Point(
-        "store.sqlite:SqliteWriter.commit", "after", "the record was written"
-    ),
+    "record-written": Point("store.sqlite:SqliteWriter.commit", "after", "the record was written"),
     "flow-returned": Point("engine:FlowRun.end", "before", "the flow function has returned"),
     "flow-settled": Point("engine:FlowRun.conclude", "before", "all task runs have ended"),
     "flow-ended": Point(

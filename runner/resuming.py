@@ -8,6 +8,7 @@ never by code.  The parts of the stored key hold the digests of inputs: the reco
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -20,7 +21,7 @@ from daskflow.runner.cache_status import hit_status, read_status
 from daskflow.runner.cluster.protocol import BOUND_LIVE
 from daskflow.runner.core.graph import Run
 from daskflow.runner.core.leases import Lease
-from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.core.states import CRASHED, FINAL, SUCCESSFUL
 from daskflow.runner.store.rows import FlowRunRow, TaskRow, TaskRunRow
 from daskflow.runner.stored import StoredValue
 
@@ -155,6 +156,9 @@ class Resumption:
         for row in past.task_runs:
             if (task := self._tasks.get(row.task_number)) is not None:
                 self._rows.setdefault(task.name, []).append(row)
+                if row.state not in SUCCESSFUL:
+                    state = row.state if row.state in FINAL else CRASHED  # with its process
+                    self.account.before.setdefault(task.name, Counter())[state] += 1
         self._prepared: set[str] = set()
         self.renewed: set[str] = set()  # tasks whose results take the place of what is there
         self._earlier = EarlierRuns()

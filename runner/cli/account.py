@@ -37,8 +37,11 @@ def account_lines(account: Mapping[str, Any]) -> list[str]:
             line += "--rerun-changed runs them again)"
         lines.append(line)
     for name, reasons in executed.items():
+        ends = account["had_ended"].get(name, {})
+        before = ", ".join(f"{count:,} {state}" for state, count in ends.items())
         for why, count in reasons.items():
-            lines.append(f"  executed  {one_line(name, 40)} {count:,}: {why}")
+            more = f" (before: {before})" if before else ""
+            lines.append(f"  executed  {one_line(name, 40)} {count:,}: {why}{more}")
     return lines
 
 

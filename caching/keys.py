@@ -17,7 +17,16 @@ from daskflow.caching.code import CodeDigest
 from daskflow.caching.policy import CachePolicy
 from daskflow.errors import UsageError
 
-__all__ = ["CacheKey", "Change", "bind_inputs", "explain", "make_key"]
+__all__ = [
+    "CacheKey",
+    "Change",
+    "bind_inputs",
+    "explain",
+    "input_parts",
+    "make_key",
+    "run_identity",
+    "run_key",
+]
 
 _FORMAT = "daskflow key 1"
 _KINDS = ("task", "custom", "input", "code", "parameter", "run")
@@ -125,6 +134,47 @@ def make_key(
             return None
         made.append(_put_digests(parts, "parameter ", flow_parameters, frozenset()))
     return CacheKey(_hex(made), parts)
+
+
+def input_parts(task_name: str, inputs: Mapping[str, str]) -> dict[str, str]:
+    """Return the parts that a key of `task_name` with these input digests has at least."""
+    return {"task": task_name, **{f"input {name}": digest for name, digest in inputs.items()}}
+
+
+def run_identity(task_name: str, parts: Mapping[str, str]) -> str:
+    """Return what a task run is known by when its flow run is resumed, but for its equals.
+
+    Parameters
+    ----------
+    task_name : str
+    parts : mapping of str to str
+        `CacheKey.parts`, of which inputs or a custom key count: neither code, nor the flow's
+        parameters, nor its run.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    kept = sorted(p for p in parts.items() if p[0].startswith("input ") or p[0] == "custom")
+    return _hex(["daskflow run 1", task_name, kept])
+
+
+def run_key(flow_run_id: str, place: str, parts: Mapping[str, str]) -> CacheKey:
+    """Return the key of a result that persists and is found by its own run only.
+
+    Parameters
+    ----------
+    flow_run_id : str
+    place : str
+        Tells the run from its equals in the flow run.
+    parts : mapping of str to str
+        From `input_parts`.
+    """
+    run = {"run": flow_run_id, "place": place}
+    task_name = parts.get("task", "")
+    made: list[object] = [_FORMAT, "run", flow_run_id, run_identity(task_name, parts), place]
+    return CacheKey(_hex(made), {**parts, **run})
 
 
 def _put_digests(

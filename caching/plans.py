@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from daskflow.caching.code import CodeDigest
 from daskflow.caching.hashing import content_digest
 from daskflow.caching.keys import CacheKey, bind_inputs, make_key
-from daskflow.caching.policy import NO_CACHE, CachePolicy
+from daskflow.caching.policy import CachePolicy
 from daskflow.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,19 +26,21 @@ if TYPE_CHECKING:
     from daskflow.caching.store import ResultStore
 
 __all__ = [
+    "NOT_ASKED",
     "CachePlan",
     "DigestRef",
     "KeyContext",
     "StoreAddress",
     "StoredRef",
     "digest_of",
+    "inputs_of",
     "key_from",
     "key_of",
     "open_store",
-    "run_key",
 ]
 
 SECRET_VARIABLE = "DASKFLOW_RESULTS__SECRET"
+NOT_ASKED = "not asked for"  # why a result that only persists has no cache key
 _OPEN = 8  # stores that a process keeps open
 
 
@@ -93,6 +95,16 @@ class CachePlan(NamedTuple):
     refresh: bool
     required: bool
     store: StoreAddress
+
+    @property
+    def only_persists(self) -> bool:
+        """Whether results are kept, but found by no other run."""
+        return self.required and self.key_fn is None and not self.policy.components
+
+    @property
+    def counts_inputs(self) -> bool:
+        """Whether what a run is known by depends on its inputs."""
+        return "INPUTS" in self.policy.components or self.only_persists
 
 
 class _KeyTask(NamedTuple):
@@ -210,12 +222,25 @@ def key_of(
         return None if custom is None else make_key(plan.task_name, plan.policy, custom=custom)
     digests = None
     if "INPUTS" in plan.policy.components:
-        digests = {
-            name: digest_of(value, name)
-            for name, value in bind_inputs(signature, args, kwargs).items()
-            if name not in plan.policy.excluded
-        }
+        digests = inputs_of(plan, signature, args, kwargs)
     return key_from(plan, digests)
+
+
+def inputs_of(
+    plan: CachePlan, signature: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the content digest of every argument of a call that counts.
+
+    Raises
+    ------
+    Uncacheable
+        When one has no content to hash.
+    """
+    return {
+        name: digest_of(value, name)
+        for name, value in bind_inputs(signature, args, kwargs).items()
+        if name not in plan.policy.excluded
+    }
 
 
 def digest_of(value: Any, name: str) -> str:
@@ -233,10 +258,3 @@ def key_from(plan: CachePlan, inputs: Mapping[str, str] | None) -> CacheKey | No
         flow_run_id=plan.flow_run_id,
         flow_parameters=plan.flow_parameters,
     )
-
-
-def run_key(task_run_id: str) -> CacheKey:
-    """Return the key of a result that persists and is found by its own run only."""
-    key = make_key("", NO_CACHE, custom=f"task run {task_run_id}")
-    assert key is not None
-    return CacheKey(key.key, {"task run": task_run_id})

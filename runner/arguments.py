@@ -156,6 +156,25 @@ class Literals:
             run.value = Literal(blob)
         return _LiteralRef(run)
 
+    def constant(self, value: Any, task_name: str) -> Any:
+        """The same for what every run of a map gets.
+
+        Raises
+        ------
+        UsageError
+            When it cannot be pickled.
+        """
+        try:
+            return self.share(value, task_name)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"what every run of {task_name}.map() should get, a {type(value).__qualname__}, "
+                f"cannot be sent to a worker ({error}); open it inside the task, or use "
+                'task_runner="threads"'
+            ) from error
+
     def _warn(self, task_name: str, size: int) -> None:
         """Once per task and flow run: it works, but every further call pickles it again."""
         flow_run = current_flow_run.get()

@@ -66,6 +66,14 @@ class CacheDesk:
                 self._driver.missed(run, now)
                 continue
             address = cache.plan.store
+            if (before := cache.resumption) is not None:
+                if (earlier := before.take(cache)) is not None:
+                    before.account.late(cache.plan.task_name)
+                    self._hit(run, address, earlier.entry, now)
+                    continue
+                if not cache.looks_up:
+                    self._driver.missed(run, now)
+                    continue
             leader = self._leaders.get((address, key))
             if leader is not None and leader.state not in SUCCESSFUL:
                 self._followers.setdefault(leader, []).append(run)

@@ -8,13 +8,14 @@ worker that has the value makes the key.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.caching.hash_writer import ATOMS
 from daskflow.caching.hashing import content_digest
-from daskflow.caching.keys import CacheKey, bind_inputs
-from daskflow.caching.plans import CachePlan, DigestRef, key_from, key_of
+from daskflow.caching.keys import CacheKey, bind_inputs, input_parts, run_identity, run_key
+from daskflow.caching.plans import NOT_ASKED, CachePlan, DigestRef, key_from, key_of
 from daskflow.errors import DaskflowError
 from daskflow.runner.arguments import Literal, encode_live, literal_of
 from daskflow.runner.cache_status import hit_status, miss_status
@@ -24,8 +25,16 @@ from daskflow.runner.cluster.executor.values import Slot
 from daskflow.runner.cluster.protocol import Commit
 from daskflow.runner.core.graph import CacheNote, Run
 from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.outcomes import load_value
 
-__all__ = ["RunCache", "note_of", "unknown_note"]
+if TYPE_CHECKING:
+    from daskflow.runner.resuming import Resumption
+
+__all__ = ["Places", "RunCache", "note_of", "unknown_note"]
+
+
+# how many runs of equal inputs there were so far, by what they are known by
+Places = dict[str, Iterator[int]]
 
 
 class _Inside(NamedTuple):
@@ -44,9 +53,21 @@ class RunCache(CacheNote):
         Of the content of its result, once it is known.
     made_as : str or None
         The key that its worker has made, or had from here.
+    resumption : Resumption or None
+        Of a flow run that is resumed: what it did before.
     """
 
-    __slots__ = ("_inputs", "_key", "digest", "made_as", "plan", "why")
+    __slots__ = (
+        "_inputs",
+        "_key",
+        "_places",
+        "_renewed",
+        "digest",
+        "made_as",
+        "plan",
+        "resumption",
+        "why",
+    )
 
     def __init__(
         self,
@@ -54,30 +75,65 @@ class RunCache(CacheNote):
         inputs: Mapping[str, str | Run | _Inside] | None,
         key: CacheKey | None = None,
         why: str | None = None,
+        places: Places | None = None,
     ) -> None:
         super().__init__()
         self.plan = plan
         self._inputs = inputs  # None: only a worker can tell
         self._key = key
+        self._places = places  # of runs whose results only persist, among equals
         self.digest: str | None = None
         self.made_as: str | None = None
+        self.resumption: Resumption | None = None
+        self._renewed = False
         self.why = why
         self.status = why
-        self.wanted = why is None and not plan.refresh and (key is not None or inputs is not None)
+        known = key is not None or inputs is not None
+        self.wanted = why is None and not plan.refresh and not plan.only_persists and known
+
+    @property
+    def looks_up(self) -> bool:
+        """Whether a result that is in the store already may be taken."""
+        return not (self.plan.refresh or self._renewed)
+
+    def resumes(self, resumption: Resumption) -> None:
+        """What the flow run did before is looked through, too."""
+        self.resumption = resumption
+        self.wanted = self._key is not None or self._inputs is not None
+        self._renewed = self.plan.only_persists and self.plan.task_name in resumption.renewed
 
     def key(self) -> CacheKey | None:
         """The key, if all digests are known by now."""
         if self._key is None and self._inputs is not None:
-            inputs = {name: _digest(name, given) for name, given in self._inputs.items()}
+            by_value = self.resumption is not None
+            inputs = {n: _digest(n, given, by_value) for n, given in self._inputs.items()}
             known = {name: digest for name, digest in inputs.items() if digest is not None}
             if len(known) == len(inputs):
-                self._key, self._inputs = key_from(self.plan, known), None
+                self._key, self._inputs = self._key_from(known), None
         return self._key
+
+    def _key_from(self, inputs: dict[str, str]) -> CacheKey | None:
+        plan = self.plan
+        if not plan.only_persists:
+            return key_from(plan, inputs)
+        if self._places is None:  # of no flow run
+            return None
+        parts = input_parts(plan.task_name, inputs)
+        self.why = self.status = NOT_ASKED
+        equals = self._places.setdefault(run_identity(plan.task_name, parts), itertools.count())
+        return run_key(plan.flow_run_id, str(next(equals)), parts)
 
     def ask(self, redo: bool) -> KeyAsk:
         """What goes to the worker with the run."""
-        key = self.key() if self.why is None else None
-        return KeyAsk(key, fresh=redo, replace=redo, why=self.why)
+        if not self.plan.only_persists:
+            key = self.key() if self.why is None else None
+            return KeyAsk(key, fresh=redo, replace=redo, why=self.why)
+        try:
+            key = self.key()
+        except DaskflowError:  # what futures stand inside of has no content: it persists anyway
+            key, self._inputs, self.why = None, None, NOT_ASKED
+        redo = redo or self._renewed
+        return KeyAsk(key, fresh=redo or self.resumption is None, replace=redo, why=self.why)
 
     def told(self, commit: Commit) -> None:
         """A worker has told what the cache made of the run."""
@@ -89,12 +145,12 @@ class RunCache(CacheNote):
             self.status = miss_status(commit.key, commit.why)
 
 
-def _digest(name: str, given: str | Run | _Inside) -> str | None:
+def _digest(name: str, given: str | Run | _Inside, by_value: bool) -> str | None:
     if isinstance(given, str):
         return given
     if isinstance(given, Run):
-        return digest_of_run(given)
-    digests = [digest_of_run(run) for run in given.runs]
+        return _digest_of(given, by_value)
+    digests = [_digest_of(run, by_value) for run in given.runs]
     if None in digests:
         return None
 
@@ -102,6 +158,17 @@ def _digest(name: str, given: str | Run | _Inside) -> str | None:
         return DigestRef(digests[item.number] or "") if type(item) is Slot else item
 
     return content_digest(replace_inside(given.value, fill, MAX_DEPTH + 2), name=name)
+
+
+def _digest_of(run: Run, by_value: bool) -> str | None:
+    known = digest_of_run(run)
+    here = run.state in SUCCESSFUL and run.kept and type(run.value) is tuple
+    if known is None and by_value and here:
+        try:
+            return content_digest(load_value(run.value, None), name=run.label)
+        except Exception:  # Uncacheable, or it does not load here: whoever executes it can tell
+            return None
+    return known
 
 
 def digest_of_run(run: Run) -> str | None:
@@ -125,6 +192,7 @@ def note_of(
     kwargs: dict[str, Any],
     has_inputs: bool,
     warn: Callable[[str], object],
+    places: Places | None = None,
 ) -> RunCache:
     """Hash what can be hashed of a call.
 
@@ -139,7 +207,12 @@ def note_of(
         Whether there are futures.
     warn : callable
         Told why the run is not cached.
+    places : dict, optional
+        Of the flow run: counts those of equal inputs, for runs whose
+        results only persist.
     """
+    if plan.only_persists:
+        return _persisting(plan, signature, args, kwargs, places)
     try:
         if plan.key_fn is not None and any(map(literal_of, (*args, *kwargs.values()))):
             return RunCache(plan, None)  # the worker has the values
@@ -148,7 +221,7 @@ def note_of(
                 args = tuple([_by_digest(value) for value in args])
                 kwargs = {name: _by_digest(value) for name, value in kwargs.items()}
             key = key_of(plan, signature, args, kwargs)
-            return RunCache(plan, None, key, None if key is not None else "not asked for")
+            return RunCache(plan, None, key, None if key is not None else NOT_ASKED)
         if plan.key_fn is not None:
             return RunCache(plan, None)
         return RunCache(plan, _inputs(plan, signature, args, kwargs))
@@ -160,6 +233,24 @@ def note_of(
         return RunCache(plan, None, None, why)
 
 
+def _persisting(
+    plan: CachePlan,
+    signature: inspect.Signature,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    places: Places | None,
+) -> RunCache:
+    """Of a run whose result is looked up by nobody, but when its flow run is resumed."""
+    if places is None:
+        return RunCache(plan, None, None, NOT_ASKED)
+    try:
+        cache = RunCache(plan, _inputs(plan, signature, args, kwargs), places=places)
+        cache.key()
+        return cache
+    except Exception:  # what has no content to hash persists all the same
+        return RunCache(plan, None, None, NOT_ASKED)
+
+
 def _by_digest(value: Any) -> Any:
     """A large argument that is sent once is hashed once, too."""
     literal = literal_of(value)
@@ -169,7 +260,7 @@ def _by_digest(value: Any) -> Any:
 def _inputs(
     plan: CachePlan, signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> dict[str, str | Run | _Inside]:
-    if "INPUTS" not in plan.policy.components:
+    if not plan.counts_inputs:
         return {}
     inputs: dict[str, str | Run | _Inside] = {}
     for name, value in bind_inputs(signature, args, kwargs).items():

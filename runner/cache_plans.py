@@ -31,6 +31,7 @@ __all__ = [
     "CacheOptions",
     "FlowCacheOptions",
     "FlowCaching",
+    "cache_overrides",
     "check_cache_options",
     "check_storage",
     "refreshing",
@@ -160,6 +161,11 @@ def uncached() -> Iterator[None]:
         _off.reset(token)
 
 
+def cache_overrides() -> dict[str, Any]:
+    """What `refreshing` and `uncached` say here, for the record."""
+    return {"refresh": sorted(_refreshing.get()), "no_cache": _off.get()}
+
+
 class FlowCaching:
     """Makes the plans of one flow run.
 
@@ -187,6 +193,7 @@ class FlowCaching:
         # asked here, where the flow starts: plans are made in other threads, too
         self._off, self._refreshing = _off.get(), _refreshing.get()
         self._warned: set[str] = set()
+        self.places: dict[str, Iterator[int]] = {}  # of runs of equal inputs that persist
 
     def inside(
         self, info: FlowInfo, parameters: Mapping[str, Any], options: FlowCacheOptions

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
+import json
 import logging
 import time
 import uuid
@@ -27,7 +29,8 @@ from daskflow.runner.context import (
 from daskflow.runner.core.graph import Run
 from daskflow.runner.core.leases import Lease
 from daskflow.runner.core.packing import PackingRules
-from daskflow.runner.core.states import FINAL, PENDING, RUNNING
+from daskflow.runner.core.states import FINAL, PENDING, RETRYING, RUNNING
+from daskflow.runner.crash_points import arm as arm_crash_points
 from daskflow.runner.flow_rows import FlowFacts, flow_run_row
 from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
 from daskflow.runner.inline import InlineShell
@@ -35,15 +38,18 @@ from daskflow.runner.lifecycle import FlowLife
 from daskflow.runner.logs import run_logging, show
 from daskflow.runner.outcomes import Journal
 from daskflow.runner.pace import Announcer
-from daskflow.runner.record import FlowRecord, RecordWriter
+from daskflow.runner.record import FlowRecord, RecordWriter, as_json
 from daskflow.runner.results import raised_state
+from daskflow.runner.reuse import being_resumed
 from daskflow.runner.shell import DriverShell
+from daskflow.runner.starting import STARTED, start_note
 from daskflow.runner.state import State
 from daskflow.runner.store import open_writer
 from daskflow.runner.tagging import tags_of_flow_run
 from daskflow.runner.task_runs import TaskRuns
 
 if TYPE_CHECKING:
+    from daskflow.runner.account import Account
     from daskflow.runner.flows import Flow
 
 __all__ = ["FlowRun"]
@@ -65,13 +71,13 @@ class FlowRun(FlowLife):
         settings = get_settings()
         self.parent: FlowRun | None = current_flow_run.get()  # type: ignore[assignment]
         parent, caller = self.parent, current_task_run.get()
-        info = FlowInfo(
-            uuid.uuid4().hex,
-            flow.run_name(bound.arguments),
-            flow.name,
-            tags_of_flow_run(parent.info.tags if parent else ()),
-            logging.getLevelNamesMapping()[settings.logging.level],
-        )
+        if parent is None:
+            arm_crash_points()
+        self.resumption = being_resumed.get()
+        if parent is not None:
+            before = parent.resumption
+            self.resumption = before and before.child(flow.name, as_json(dict(bound.arguments)))
+        info = self._identity(flow, bound, settings.logging.level)
         super().__init__(flow, bound, info, parent, bool(parent and parent.log_prints))
         self.record: FlowRecord
         self._facts = FlowFacts.of(
@@ -84,17 +90,28 @@ class FlowRun(FlowLife):
         self._settings = settings
         self._started_at: float | None = None
         self._state = PENDING
+        self._account: Account | None = parent._account if parent else None
+        if self.resumption is not None:
+            old = self.resumption.flow_run
+            self._account = self.resumption.account
+            self._facts = self._facts._replace(created_at=old.created_at)
+            self._started_at = old.started_at
+            self.first_attempt = self.attempt = info.attempt
         self._owns_shell = parent is None or flow.task_runner is not None
         self.shell: DriverShell | InlineShell
         if parent is not None and not self._owns_shell:
             self.shell = parent.shell
         else:
             self.shell = self._new_shell()
+            if self.resumption is not None:
+                first = self.resumption.first_number
+                self.shell.next_number = itertools.count(first).__next__
         writer: RecordWriter | None = None
         if parent is not None:
             writer = parent.record.writer
         elif settings.store.record:
-            writer = open_writer(settings.store.url, Lease(info.id))
+            lease = self.resumption.lease if self.resumption else None
+            writer = open_writer(settings.store.url, lease or Lease(info.id))
         self.record = FlowRecord(info.id, writer)
         self.record.name, self.record.home = info.name, self.shell
         self.record.stop_when_taken(self.shell if self._owns_shell else None)
@@ -103,12 +120,26 @@ class FlowRun(FlowLife):
             parent.caching.inside(*cached) if parent else FlowCaching(settings, *cached)
         )
         shared = info, self.log_prints, settings, self.record, self.shell
-        runs = TaskRuns(*shared, self.caching, flow.retries)
+        runs = TaskRuns(*shared, self.caching, flow.retries, resumption=self.resumption)
         self.submit: Callable[..., Any] = runs.submit
         self.call, self.constant, self.pace = runs.call, runs.constant, self._pace
         self._runs = runs
         self._scope = runs.submitted
         self.scopes = runs.submitted, runs.called  # for progress
+
+    def _identity(
+        self, flow: Flow[Any, Any], bound: inspect.BoundArguments, level: str
+    ) -> FlowInfo:
+        """A new flow run, or the one that goes on."""
+        log_level = logging.getLevelNamesMapping()[level]
+        tags = tags_of_flow_run(self.parent.info.tags if self.parent else ())
+        if self.resumption is None:
+            name = flow.run_name(bound.arguments)
+            return FlowInfo(uuid.uuid4().hex, name, flow.name, tags, log_level)
+        row = self.resumption.flow_run
+        kept = tuple(sorted({*tags, *json.loads(row.tags or "[]")}))
+        attempt = self.resumption.attempt
+        return FlowInfo(row.flow_run_id, row.name, flow.name, kept, log_level, attempt)
 
     def _new_shell(self) -> DriverShell | InlineShell:
         runner = resolve_task_runner(self.flow.task_runner)
@@ -145,8 +176,11 @@ class FlowRun(FlowLife):
         self.shell.join(self, self._runs)
         self._runs.hooks.enter()
         progress.announce(self, first=self.parent is None)
-        self._started_at = time.time()
-        self._change(RUNNING, None)
+        now = time.time()
+        self._started_at = self._started_at or now
+        if self.parent is None:
+            self.record.event(now, STARTED, self.info.id, **start_note(self.flow, self.bound))
+        self._change(RUNNING if self.attempt == 1 else RETRYING, None)
         _logger.debug("Flow run %s of %s started", self.info.name, self.info.flow_name)
 
     def start_clock(self) -> None:
@@ -168,6 +202,8 @@ class FlowRun(FlowLife):
 
     def _again(self) -> None:
         runs = self._runs
+        if self._account is not None:
+            self._account.add(self.scopes)
         runs.again(self.attempt)
         self._scope, self.scopes = runs.submitted, (runs.submitted, runs.called)
         self.shell.outlet.open(self._scope)
@@ -183,6 +219,8 @@ class FlowRun(FlowLife):
             if self._owns_shell:
                 self.shell.close()
         self._change(state.name, state.message)
+        if self._account is not None:
+            self._account.add(self.scopes)
         self.tell(state)
         if self.parent is None:
             self.record.close()

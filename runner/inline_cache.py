@@ -37,7 +37,7 @@ def look_inline(run: Run, function: Callable[..., Any], values: Sequence[Any]) -
         {},
     )
     ask = cache.ask(redo=False)
-    if deps and ask.key is not None:
+    if deps and ask.key is not None and ask.why is None:
         # inputs are the very objects that earlier runs returned, and may have been changed since
         ask = ask._replace(key=None)
     looked = look(cache.plan, ask, function, bound)

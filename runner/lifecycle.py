@@ -77,7 +77,7 @@ class FlowLife(ABC):
         self.is_async = flow.is_async
         self.bound = bound
         self.info = info
-        self.attempt = 1
+        self.first_attempt = self.attempt = 1  # later where a flow run goes on
         self.deadline: Deadline | None = None
         self.log_prints = log_prints if flow.log_prints is None else bool(flow.log_prints)
         self.map_leftovers = MapLeftovers()
@@ -189,9 +189,9 @@ class FlowLife(ABC):
                 state = self._judge(None, late)
         except BaseException as late:  # Ctrl-C while waiting, or the driver broke
             state = raised_state(late)
-        if state.name in (FAILED, TIMED_OUT) and self.attempt <= self.flow.retries:
+        most = self.first_attempt + self.flow.retries
+        if state.name in (FAILED, TIMED_OUT) and self.attempt < most:
             self._change(AWAITING_RETRY, state.message)
-            most = self.flow.retries + 1
             _logger.warning("Attempt %d of %d failed: %s", self.attempt, most, state.message)
             return self.flow.retry_delay_s
         return self.conclude(state)

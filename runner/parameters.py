@@ -11,7 +11,7 @@ from daskflow.errors import ParameterError
 from daskflow.runner.cluster.executor.structure import replace_inside
 from daskflow.runner.futures import TaskFuture
 
-__all__ = ["bind_parameters", "holds_futures"]
+__all__ = ["adapters", "bind_parameters", "holds_futures"]
 
 
 def holds_futures(value: Any) -> bool:
@@ -81,26 +81,14 @@ def _validate(
     bound: inspect.BoundArguments,
     flow_name: str,
 ) -> None:
-    annotated = [
-        name
-        for name, parameter in signature.parameters.items()
-        if parameter.annotation is not parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
-    if not annotated:
+    found = adapters(function, signature)
+    if not found:
         return
-    from pydantic import ConfigDict, TypeAdapter, ValidationError  # only when there is work for it
-    from pydantic.errors import PydanticUserError
+    from pydantic import ValidationError  # only when there is work for it
 
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError:  # an annotation that only type checkers can resolve
-        return
     problems = []
-    for name in annotated:
-        hint = hints.get(name, Any)
+    for name, adapter in found.items():
         try:
-            adapter = _adapter(TypeAdapter, ConfigDict, PydanticUserError, hint)
             bound.arguments[name] = adapter.validate_python(bound.arguments[name])
         except ValidationError as error:
             for each in error.errors(include_url=False):
@@ -112,6 +100,37 @@ def _validate(
             f"flow {flow_name} got {len(problems)} parameter value(s) that do not fit:\n{listed}\n"
             "correct them, or use @flow(validate_parameters=False)"
         )
+
+
+def adapters(function: Callable[..., Any], signature: inspect.Signature) -> dict[str, Any]:
+    """Return a pydantic `TypeAdapter` for each parameter with an annotation.
+
+    Parameters
+    ----------
+    function : callable
+        The flow function.
+    signature : inspect.Signature
+        Of `function`.
+    """
+    annotated = [
+        name
+        for name, parameter in signature.parameters.items()
+        if parameter.annotation is not parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if not annotated:
+        return {}
+    from pydantic import ConfigDict, TypeAdapter  # only when there is work for it
+    from pydantic.errors import PydanticUserError
+
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+    except NameError:  # an annotation that only type checkers can resolve
+        return {}
+    return {
+        name: _adapter(TypeAdapter, ConfigDict, PydanticUserError, hints.get(name, Any))
+        for name in annotated
+    }
 
 
 def _adapter(adapter: Any, config: Any, user_error: type[Exception], hint: Any) -> Any:

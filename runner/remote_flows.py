@@ -58,6 +58,8 @@ class RemoteFlow:
     deadline: Deadline | None = None
     is_async = False  # hooks are plain code in the flow process
     parcel = None
+    resumption = None  # of a subflow that one of its hooks calls
+    _account = None
 
     def __init__(
         self, around: FlowRunContext, outer: TaskRuns, begin: FlowBegin, parent: Run

@@ -9,14 +9,33 @@ are, and what a plain task in this process returned is the same object again.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.arguments import Encoded, Literal
 from daskflow.runner.cluster.executor.values import dumps
 from daskflow.runner.core.graph import Run
 from daskflow.runner.core.states import SUCCESSFUL
 
-__all__ = ["Reuse"]
+if TYPE_CHECKING:
+    from daskflow.runner.resuming import Resumption
+
+__all__ = ["Reuse", "being_resumed", "resuming"]
+
+# of the next flow run that no other one calls
+being_resumed: ContextVar[Resumption | None] = ContextVar("daskflow_resumption", default=None)
+
+
+@contextmanager
+def resuming(resumption: Resumption) -> Iterator[None]:
+    """The flow run that starts inside is not a new one, but goes on with what `resumption` says."""
+    token = being_resumed.set(resumption)
+    try:
+        yield
+    finally:
+        being_resumed.reset(token)
 
 
 class Reuse:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import Settings
-from daskflow.errors import UsageError
 from daskflow.runner.arguments import Encoded, encode_live
 from daskflow.runner.cluster.called_tasks import Reserved
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
@@ -22,6 +21,7 @@ from daskflow.runner.context import FlowInfo, TaskInfo, current_task_run
 from daskflow.runner.core.graph import Remote, Run, Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import COMPLETED, SUCCESSFUL
+from daskflow.runner.foreign_futures import check_inputs
 from daskflow.runner.futures import TaskFuture
 from daskflow.runner.hook_thread import HookCalls
 from daskflow.runner.inline import InlineShell
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from daskflow.caching.plans import CachePlan
     from daskflow.runner.cache_plans import FlowCaching
     from daskflow.runner.cluster.nested import Ask
+    from daskflow.runner.resuming import Resumption
     from daskflow.runner.tasks import Task
 
 __all__ = ["TaskRuns"]
@@ -65,6 +66,8 @@ class TaskRuns:
         Of the flow: with any, what succeeded is remembered.
     calls : HookCalls, optional
         Who has hooks called; default: a thread of its own.
+    resumption : Resumption, optional
+        What the flow run did before it was resumed.
 
     Attributes
     ----------
@@ -84,6 +87,7 @@ class TaskRuns:
         caching: FlowCaching,
         retries: int = 0,
         calls: HookCalls | None = None,
+        resumption: Resumption | None = None,
     ) -> None:
         self._info = info
         self._log_prints = log_prints
@@ -92,6 +96,7 @@ class TaskRuns:
         self._record = self.record = record
         self._shell = self.shell = shell
         self._caching = self.caching = caching
+        self._resumption = resumption
         self._travelling: FlowInfo | None = None  # what goes to workers, once it is needed
         self._next_number = shell.next_number
         self.submitted = Scope(info.id, record)
@@ -121,7 +126,7 @@ class TaskRuns:
         shell = self._shell
         encoded = shell.encode(args, kwargs, wait_for, task.name)
         if encoded.deps:
-            self._check_inputs(task, encoded.deps)
+            check_inputs(task.name, encoded.deps, self.submitted, shell, self._info)
         key = None
         if self._reuse is not None:
             key = self._reuse.key("submit", task.name, encoded)
@@ -141,8 +146,8 @@ class TaskRuns:
             run.parents = (caller.number,)
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
-        if use.plan is not None:
-            self._note(run, use.plan, task, args, kwargs)
+        if use.plan is not None and self._note(run, use.plan, task, args, kwargs):
+            return self._taken_over(key, run)
         future: TaskFuture[Any] = TaskFuture(run, shell)
         if use.hooked:
             self.hooks.keep(future, run.number)
@@ -209,7 +214,7 @@ class TaskRuns:
             use = self._use_tagged(task, tags)
         stage = use.inline or self._inline_stage(task, use)
         encoded = encode_live(args, kwargs, ())
-        self._check_inputs(task, encoded.deps)
+        check_inputs(task.name, encoded.deps, self.submitted, self._shell, self._info)
         key = None
         if self._reuse is not None:
             key = self._reuse.key("call", task.name, encoded)
@@ -221,10 +226,8 @@ class TaskRuns:
         run = self._new_run(stage, encoded, deps)
         if task.names_runs:
             run.name = task.run_name(args, kwargs)
-        if use.plan is not None:
-            self._note(run, use.plan, task, args, kwargs)
-            if run.cache is not None:
-                run.cache.wanted = False  # whoever executes it looks it up
+        if use.plan is not None and self._note(run, use.plan, task, args, kwargs, here=True):
+            self._reused(run)
         if self._reuse is not None:
             self._reuse.remember(key, run)
         return run
@@ -236,15 +239,31 @@ class TaskRuns:
         task: Task[Any, Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> None:
-        """Hash the arguments of a run that may be cached."""
+        here: bool = False,
+    ) -> bool:
+        """Hash the arguments of a run that may be cached; True when it was committed before."""
         from daskflow.runner.cache_notes import note_of  # only tasks that are cached pay for it
 
-        warn = functools.partial(self._caching.warn, task.name)
+        caching = self._caching
+        warn = functools.partial(caching.warn, task.name)
         has_inputs = bool(run.deps) and any(dep.number >= 0 for dep in run.deps[: run.taken])
-        run.cache = note_of(plan, task.signature, args, kwargs, has_inputs, warn)
-        if isinstance(self._shell, InlineShell):
-            run.cache.wanted = False
+        note = note_of(plan, task.signature, args, kwargs, has_inputs, warn, caching.places)
+        run.cache, here = note, here or isinstance(self._shell, InlineShell)
+        if self._resumption is not None:
+            note.resumes(self._resumption)
+            if self._resumption.take_over(run, here=here):
+                return True
+        if here:
+            note.wanted = False
+        return False
+
+    def _taken_over(self, key: Any, run: Run) -> TaskFuture[Any]:
+        """The future of a run that was committed before the flow run was resumed."""
+        self._reused(run)
+        future: TaskFuture[Any] = TaskFuture(run, self._shell)
+        if self._reuse is not None:
+            self._reuse.remember(key, future)
+        return future
 
     def again(self, attempt: int) -> None:
         """The flow function is about to run again: new runs, for those that did not succeed."""
@@ -268,32 +287,7 @@ class TaskRuns:
         use = self._uses.get(task) or self._use(task)
         if use.stage is None:  # tells which modules travel, so it comes before any argument
             self._submit_stage(task, use)
-        try:
-            return shell.literals.share(value, task.name)
-        except UsageError:
-            raise
-        except Exception as error:
-            raise UsageError(
-                f"what every run of {task.name}.map() should get, a {type(value).__qualname__}, "
-                f"cannot be sent to a worker ({error}); open it inside the task, or use "
-                'task_runner="threads"'
-            ) from error
-
-    def _check_inputs(self, task: Task[Any, Any], deps: Iterable[Run]) -> None:
-        """Raise for a future that another cluster, or one that is gone, was to answer."""
-        mine, home = self.submitted, self._shell
-        for dep in deps:
-            scope = dep.stage.scope
-            if scope is mine or scope.tag is None:
-                continue
-            theirs: Any = scope.tag
-            if theirs.home is not home:
-                raise UsageError(
-                    f"task {task.name} got {dep.label}, a future of flow run {theirs.name} "
-                    f"({theirs.flow_run_id}), but runs in flow run {self._info.name} "
-                    f"({self._info.id}), which shares no cluster with it; pass its result instead: "
-                    "future.result()"
-                )
+        return shell.literals.constant(value, task.name)
 
     def _here(self, dep: Run) -> Run:
         """An input with its value in this process: remote ones are the driver's to count."""
@@ -328,9 +322,14 @@ class TaskRuns:
         policy = task.policy_with(
             defaults.retries, defaults.retry_delay_seconds, defaults.crash_retries
         )
-        next_index = self._indexes.setdefault(task.name, itertools.count().__next__)
         own = tuple(sorted(tags.union(task.tags, self._info.tags)))
-        use = TaskUse(len(self._uses) + len(self._tagged), policy, next_index, own)
+        shown_tags, source = as_json(list(own)), source_digest(task.fn)
+        number, first = len(self._uses) + len(self._tagged), 0
+        if (before := self._resumption) is not None:
+            number = before.task_number(task.name, shown_tags, source)
+            first = before.first_index(task.name)
+        next_index = self._indexes.setdefault(task.name, itertools.count(first).__next__)
+        use = TaskUse(number, policy, next_index, own)
         options: dict[str, Any] = {
             "retries": policy.retries,
             "retry_delay_seconds": list(policy.delays_s),
@@ -340,13 +339,15 @@ class TaskRuns:
             if task.options[key]:
                 options[key] = task.options[key]
         use.plan = self._caching.plan(task)
+        if before is not None and use.plan is not None:
+            before.prepare(use.plan, source)
         self._record.task(
             TaskRow(
                 use.number,
                 task.name,
                 task.version,
-                as_json(list(own)),
-                source_digest(task.fn),
+                shown_tags,
+                source,
                 as_json(options),
             )
         )

@@ -37,11 +37,22 @@ from daskflow.runner.cli.target import Target, calls_held_back, find_flow, load_
 from daskflow.runner.cli.text import count_line, one_line, printable
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from daskflow import Flow
     from daskflow.runner.store import RunStore
     from daskflow.runner.store.rows import FlowRunRow
 
-__all__ = ["Ending", "choose_exit_code", "launch"]
+__all__ = [
+    "Ending",
+    "choose_exit_code",
+    "launch",
+    "load_flow",
+    "run_watched",
+    "shown",
+    "tell",
+    "terminated_like_interrupted",
+]
 
 
 class Ending(NamedTuple):
@@ -76,22 +87,14 @@ def launch(
         The flow was never started: wrong settings, no such file or flow, wrong parameters.
     """
     get_settings()  # what does not fit is said before any code of the user runs
-    # the engine: only a run needs it, and the script is about to load it anyway
-    from daskflow import Flow
-
     with ExitStack() as around:
         if as_json:
             around.enter_context(redirect_stdout(sys.stderr))
-        around.enter_context(_terminated_like_interrupted())
-        try:
-            with calls_held_back(Flow, _tell_held_back):
-                module = load_module(target)
-        except DaskflowError:
-            raise
-        except Exception as raised:
-            click.echo(describe_exception(raised), err=True)
+        around.enter_context(terminated_like_interrupted())
+        loaded = load_flow(target)
+        if loaded is None:
             return ExitCode.FAILED
-        flow = find_flow(module, target, Flow)
+        module, flow = loaded
         if dry:
             from daskflow.runner.cli.dry_run import dry_run  # loads the caching room
 
@@ -104,13 +107,42 @@ def launch(
         around.enter_context(refreshing(refresh))
         if no_cache:
             around.enter_context(uncached())
-        state, error, ending = _run(flow, parameters, task_runner, name)
-    _tell(ending, error)
+        options = {"task_runner": task_runner, "flow_run_name": name}
+        flow = flow.with_options(**{k: v for k, v in options.items() if v is not None})
+        state, error, ending = run_watched(flow, (), parameters)
+    tell(ending, error)
     if as_json:
-        shown = ending._asdict()
-        del shown["ref"]
-        print_json(shown)
+        print_json(shown(ending))
     return choose_exit_code(state, error)
+
+
+def load_flow(target: Target) -> tuple[ModuleType, Flow[..., Any]] | None:
+    """Load a script and find its flow; None when the script raised, which is told.
+
+    Raises
+    ------
+    DaskflowError
+        No such file or flow.
+    """
+    # the engine: only a run needs it, and the script is about to load it anyway
+    from daskflow import Flow
+
+    try:
+        with calls_held_back(Flow, _tell_held_back):
+            module = load_module(target)
+    except DaskflowError:
+        raise
+    except Exception as raised:
+        click.echo(describe_exception(raised), err=True)
+        return None
+    return module, find_flow(module, target, Flow)
+
+
+def shown(ending: Ending) -> dict[str, Any]:
+    """An ending as ``--json`` prints it."""
+    values = ending._asdict()
+    del values["ref"]
+    return values
 
 
 def choose_exit_code(state: str, error: BaseException | None) -> ExitCode:
@@ -127,22 +159,30 @@ def choose_exit_code(state: str, error: BaseException | None) -> ExitCode:
     return code
 
 
-def _run(
+def run_watched(
     flow: Flow[..., Any],
+    args: tuple[Any, ...],
     parameters: Mapping[str, Any],
-    task_runner: str | None,
-    name: str | None,
+    flow_run_id: str | None = None,
 ) -> tuple[str, BaseException | None, Ending]:
-    options = {"task_runner": task_runner, "flow_run_name": name}
-    flow = flow.with_options(**{k: v for k, v in options.items() if v is not None})
+    """Run a flow under a progress view; returns its state, its error and how it ended.
+
+    Parameters
+    ----------
+    flow : Flow
+    args, parameters
+        Positional and named.
+    flow_run_id : str, optional
+        Of the flow run that goes on; else it is a new one.
+    """
     began, began_unix = time.monotonic(), time.time()
     with watch(_view()):
-        state = flow(**parameters, return_state=True)
+        state = flow(*args, **parameters, return_state=True)
         if inspect.iscoroutine(state):
             state = asyncio.run(state)
     took = time.monotonic() - began
     error = None if state.is_completed() else state.error
-    return state.name, error, _ending(flow.name, state, began_unix, took)
+    return state.name, error, _ending(flow.name, state, began_unix, took, flow_run_id)
 
 
 def _view() -> ProgressView:
@@ -157,7 +197,9 @@ def _view() -> ProgressView:
     return PlainView(sys.stderr)
 
 
-def _ending(flow_name: str, state: Any, began_unix: float, took: float) -> Ending:
+def _ending(
+    flow_name: str, state: Any, began_unix: float, took: float, flow_run_id: str | None
+) -> Ending:
     blank = Ending(None, None, None, state.name, state.message, {}, 0, round(took, 3))
     if not get_settings().store.record:
         return blank
@@ -166,9 +208,12 @@ def _ending(flow_name: str, state: Any, began_unix: float, took: float) -> Endin
 
     try:
         with opened_store() as store:
-            runs = store.flow_runs(flow=flow_name, limit=1000)
-            mine = [r for r in runs if r.pid == os.getpid() and r.created_at >= began_unix - 1]
-            mine = [r for r in mine if r.parent_flow_run_id is None]
+            if flow_run_id is not None:
+                mine = [store.find_flow_run(flow_run_id)]
+            else:
+                runs = store.flow_runs(flow=flow_name, limit=1000)
+                mine = [r for r in runs if r.pid == os.getpid() and r.created_at >= began_unix - 1]
+                mine = [r for r in mine if r.parent_flow_run_id is None]
             if not mine:
                 return blank
             run = mine[0]
@@ -191,7 +236,8 @@ def _tell_held_back(flow_name: str) -> None:
     )
 
 
-def _tell(ending: Ending, error: BaseException | None) -> None:
+def tell(ending: Ending, error: BaseException | None) -> None:
+    """Say how a flow run ended."""
     if (own := _own_exception(error)) is not None:
         click.echo(describe_exception(own), err=True)
     if exit_code_of_state(ending.state) is not ExitCode.COMPLETED:
@@ -220,7 +266,7 @@ def _ref(store: RunStore, run: FlowRunRow) -> str:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
+def terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM end the flow as Ctrl-C does, so that its cluster is stopped with it."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -1,11 +1,13 @@
-"""`daskflow runs …`: look at recorded flow runs."""
+"""`daskflow runs …`: look at recorded flow runs, and let them go on."""
 
 from __future__ import annotations
 
 import importlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -99,6 +101,75 @@ def logs(
         narrowed = task is not None or search is not None or at_least > logging.DEBUG
         what = "no log lines fit" if narrowed else "nothing was logged"
         click.echo(f"{what} in flow run {printable(run.name)}", err=True)
+
+
+def _going_on(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that `resume` and `retry` share."""
+    options = (
+        _run_argument,
+        click.argument("target", metavar="[FILE[:FLOW]]", required=False),
+        click.option(
+            "-p",
+            "--param",
+            "params",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="A parameter that the record does not hold, or that is to be another one.",
+        ),
+        click.option("--task-runner", metavar="RUNNER", help="As for `daskflow run`."),
+        click.option(
+            "--rerun-changed",
+            is_flag=True,
+            help="Run again what is committed but whose code has changed since.",
+        ),
+        json_option,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@runs.command("resume")
+@_going_on
+@click.pass_context
+def resume(ctx: click.Context, /, **given: Any) -> None:
+    """Let a flow run go on that failed, crashed or was cancelled.
+
+    The flow function runs again under the same flow run, with the same parameters. Task runs
+    whose results persist are taken from the record. FILE says where the flow is now, if it is
+    somewhere else.
+    """
+    ctx.exit(_go_on(given, failed_only=False))
+
+
+@runs.command("retry")
+@_going_on
+@click.option("--failed", is_flag=True, required=True, help="Run again what did not succeed.")
+@click.pass_context
+def retry(ctx: click.Context, /, failed: bool, **given: Any) -> None:
+    """Run the task runs of a flow run again that failed, crashed or were not ready.
+
+    As `resume`, and also for a flow run that has completed all the same.
+    """
+    ctx.exit(_go_on(given, failed_only=failed))
+
+
+def _go_on(given: dict[str, Any], *, failed_only: bool) -> int:
+    # the engine: the commands that only look need none
+    from daskflow.runner.cli.parameters import parse_parameters
+    from daskflow.runner.cli.resume import ResumeAsk, resume
+
+    return resume(
+        ResumeAsk(
+            given["ref"],
+            given["target"],
+            parse_parameters(given["params"]),
+            given["task_runner"],
+            given["rerun_changed"],
+            failed_only,
+            given["as_json"],
+        )
+    )
 
 
 @runs.command("report")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import click
@@ -20,8 +20,9 @@ from daskflow.runner.cli.summary import (
     summarize_stages,
 )
 from daskflow.runner.cli.text import clock, count_line, duration, one_line, printable
+from daskflow.runner.core.states import AWAITING_RETRY, FINAL
 from daskflow.runner.store import RunStore
-from daskflow.runner.store.rows import EventRow, FlowRunRow
+from daskflow.runner.store.rows import EventRow, FlowRunRow, TransitionRow
 
 __all__ = ["RunPage", "print_page", "read_page"]
 
@@ -39,6 +40,7 @@ class RunPage(NamedTuple):
     losses: list[EventRow]
     subflows: list[FlowRunRow]
     saved_s: float = 0.0  # what cached task runs took when they were executed
+    transitions: Sequence[TransitionRow] = ()  # of the flow run itself, oldest first
 
     def as_dict(self) -> dict[str, Any]:
         """Return the page for ``--json``."""
@@ -46,6 +48,10 @@ class RunPage(NamedTuple):
             "flow_run": flow_run_as_dict(self.run, self.now),
             "counts": self.counts,
             "saved_s": self.saved_s,
+            "transitions": [
+                {"at": t.at, "state": t.state, "message": t.message, "attempt": t.attempt}
+                for t in self.transitions
+            ],
             "retries": sum(stage.retries for stage in self.stages),
             "stages": [stage._asdict() for stage in self.stages],
             "errors": [group._asdict() for group in self.errors],
@@ -66,6 +72,7 @@ def read_page(store: RunStore, ref: str) -> RunPage:
         errors=group_errors(task_runs, run_names(tasks, task_runs)),
         losses=lost_workers(store.events(run.flow_run_id)),
         subflows=store.children(run.flow_run_id),
+        transitions=store.transitions(run.flow_run_id, None),
         saved_s=sum(found.saved_s for row in task_runs if (found := read_status(row.cache))),
     )
 
@@ -99,6 +106,10 @@ def _facts(page: RunPage, head: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "took", duration(head["duration_s"])
     if run.attempt > 1:
         yield "attempt", str(run.attempt)
+        for each in page.transitions:
+            if each.attempt < run.attempt and each.state in {*FINAL, AWAITING_RETRY}:
+                why = f": {each.message}" if each.message else ""
+                yield "before", one_line(f"attempt {each.attempt} ended {each.state}{why}", 300)
     yield "task runner", printable(run.task_runner)
     if run.entrypoint:
         yield "entrypoint", printable(run.entrypoint)

@@ -1,7 +1,7 @@
 """The states of flow runs and task runs, and the one table of what may follow what.
 
 Pure: no clock, no I/O.  A state is a plain interned string on the hot path; users meet it inside
-`daskflow.runner.state.State`.  A final state never changes.
+`daskflow.runner.state.State`.  A final state of a task run never changes.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ __all__ = [
     "CRASHED",
     "FAILED",
     "FINAL",
+    "FLOW_TRANSITIONS",
     "LATE",
     "NOT_READY",
     "PAUSED",
     "PENDING",
+    "RESUMABLE",
     "RETRYING",
     "RUNNING",
     "SCHEDULED",
@@ -102,9 +104,16 @@ TRANSITIONS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 
+# A flow run whose attempt has ended can be resumed: its next attempt is Retrying.  Only
+# `retry --failed` goes on with one that is Completed, when runs of it failed all the same.
+RESUMABLE = frozenset({FAILED, TIMED_OUT, CRASHED, CANCELLED})
+FLOW_TRANSITIONS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {**TRANSITIONS, **{state: frozenset({RETRYING}) for state in RESUMABLE | {COMPLETED}}}
+)
+
 
 def check_transition(old: str, new: str, story: object) -> None:
-    """Raise `InvalidTransition` unless `new` may follow `old`.
+    """Raise `InvalidTransition` unless `new` may follow `old` in the life of a task run.
 
     Parameters
     ----------

@@ -13,13 +13,21 @@ import hashlib
 import inspect
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.caching.hashing import content_digest
-from daskflow.caching.keys import CacheKey
-from daskflow.caching.plans import CachePlan, DigestRef, StoredRef, key_of, open_store, run_key
+from daskflow.caching.keys import CacheKey, input_parts, run_key
+from daskflow.caching.plans import (
+    NOT_ASKED,
+    CachePlan,
+    DigestRef,
+    StoredRef,
+    inputs_of,
+    key_of,
+    open_store,
+)
 from daskflow.errors import DaskflowError, PickleRefused, StoreError, Uncacheable
 from daskflow.runner.cluster.executor.values import MissingInput, bind, decode_arguments
 from daskflow.runner.cluster.protocol import BOUND_LOCAL, BOUND_NOTHING, BOUND_STORED
@@ -74,6 +82,7 @@ class Looked(NamedTuple):
     key: CacheKey | None
     entry: Entry | None
     why: str | None
+    parts: Mapping[str, str] | None = None  # of a result without a cache key that persists
 
 
 class Cached(NamedTuple):
@@ -174,15 +183,28 @@ def look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Boun
         except Exception as error:  # Uncacheable, or whatever a cache_key_fn of the user raises
             why = _reason(error)
             _warn(plan, "key", "runs uncached", why)
+        if key is None and why is None and plan.only_persists:
+            return Looked(plan, ask, None, None, None, _parts(plan, function, bound))
     if key is None or ask.fresh or plan.refresh:
         return Looked(plan, ask, key, None, why)
     try:
         store = open_store(plan.store, plan.flow_run_id)
-        return Looked(plan, ask, key, store.lookup([key.key]).get(key.key), None)
+        return Looked(plan, ask, key, store.lookup([key.key]).get(key.key), why)
     except DaskflowError as error:
         why = _reason(error)
         _warn(plan, "store", "looked nothing up", why)
         return Looked(plan, ask, key, None, why)
+
+
+def _parts(plan: CachePlan, function: Callable[..., Any], bound: Bound) -> Mapping[str, str]:
+    """What a result that persists is found by when its flow run is resumed."""
+    try:
+        inputs = inputs_of(plan, signature_of(function), *bound.call_by_digests())
+    except MissingInput:
+        raise
+    except Exception:  # what has no content is never found again
+        return {}
+    return input_parts(plan.task_name, inputs)
 
 
 def found_by(looked: Looked) -> Cached | None:
@@ -203,9 +225,9 @@ def finish(looked: Looked, run_id: str, result: Any, duration_s: float, at: floa
     """
     plan, key = looked.plan, looked.key
     if key is None and plan.required:
-        key = run_key(run_id)
+        key = run_key(plan.flow_run_id, f"task run {run_id}", looked.parts or {})
     if key is None:
-        return Made(result, None, None, None, plan, looked.why or "not asked for")
+        return Made(result, None, None, None, plan, looked.why or NOT_ASKED)
     digest = None
     try:
         digest = _digest_of_result(result, plan)

@@ -81,7 +81,8 @@ class Committing:
 
     def _ask(self, number: int, bound: Bound) -> KeyAsk:
         ask = self.ask(number)
-        if ask.key is not None and self._parcel.channel.live and not _unchangeable(bound.payload):
+        looked_up = ask.key is not None and ask.why is None
+        if looked_up and self._parcel.channel.live and not _unchangeable(bound.payload):
             # the flow has the very same objects, and may have changed them since it made the key
             return ask._replace(key=None)
         return ask

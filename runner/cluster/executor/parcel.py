@@ -20,7 +20,7 @@ from daskflow.runner.cluster.executor.channel import DirectChannel, TopicChannel
 from daskflow.runner.cluster.executor.recorder import FlightEntry, FlightRecorder, flight_file
 from daskflow.runner.cluster.executor.turns import run_in_turn
 from daskflow.runner.cluster.executor.watchdog import unwatch, watch
-from daskflow.runner.cluster.protocol import Order
+from daskflow.runner.cluster.protocol import WITH_NANNY, Order
 
 __all__ = ["execute", "run_live_parcel", "run_parcel"]
 
@@ -93,10 +93,12 @@ def execute(parcel: ActiveParcel, inputs: Sequence[Any]) -> None:
 
 
 def _flight_entry(parcel: ActiveParcel) -> FlightEntry | None:
-    folder = parcel.order.flight_folder
+    folder, topic = parcel.order.flight_folder, ""
+    if folder == WITH_NANNY:
+        folder, topic = parcel.channel.flight_folder, parcel.order.topic
     if folder is None:
         return None
-    path = flight_file(folder, parcel.channel.worker)
+    path = flight_file(folder, parcel.channel.worker, topic)
     with _lock:
         recorder = _recorders.get(path)
         if recorder is None:
@@ -104,4 +106,5 @@ def _flight_entry(parcel: ActiveParcel) -> FlightEntry | None:
                 if other.is_idle():
                     del _recorders[other.path]
             recorder = _recorders[path] = FlightRecorder(path)
+        parcel.flight, parcel.sink.note = recorder, recorder.line
         return recorder.entry(parcel.order.parcel_id)

@@ -63,6 +63,8 @@ def _look_around() -> bool:
     A function of its own, so that no variable of the sleeping thread holds a finished parcel.
     """
     parcels = list(_parcels)
+    for flight in {parcel.flight for parcel in parcels if parcel.flight is not None}:
+        flight.look_at_memory()
     for parcel in parcels:
         try:
             _look_after(parcel, parcel.now())

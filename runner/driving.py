@@ -82,7 +82,9 @@ class DriverThread(Inbox):
         settings = get_settings().runner
         timeout_s = settings.no_workers_timeout_seconds
         if timeout_s is None:
-            local = isinstance(runner, LocalTaskRunner)
+            local = isinstance(runner, LocalTaskRunner) or (
+                runner.same_machine and not runner.adapt_kwargs
+            )
             timeout_s = _NO_LOCAL_WORKERS_S if local else _NO_WORKERS_S
         self._watch = ClusterWatch(self.driver, outlet, timeout_s)
         self._scheduler_timeout_s = settings.scheduler_timeout_seconds
@@ -321,7 +323,7 @@ class DriverThread(Inbox):
     def _worker(self, news: WorkerNews) -> None:
         if (dispatch := self._dispatch) is None:
             return
-        self._watch.worker(news, time.time())
+        self._watch.worker(news, time.time(), left=news.worker in dispatch.deaths.leaving)
         self.driver.slots = dispatch.slots()
 
     # -- recording, cancelling, ending ---------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from daskflow.errors import ClusterError
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import Parcel
+from daskflow.runner.core.graph import Parcel, once_only
 from daskflow.runner.core.stalls import OVER, STALLED, StallNews, StallWatch
 from daskflow.runner.outcomes import Journal
 
@@ -57,11 +57,15 @@ class ClusterWatch:
         """Whether to look now."""
         return bool(self._driver.parcels or self._untold) and now >= self._look_at
 
-    def worker(self, news: WorkerNews, now: float) -> None:
-        """A worker came or went."""
+    def worker(self, news: WorkerNews, now: float, *, left: bool) -> None:
+        """A worker came or went; `left` if it had said so."""
         if news.action != "remove-worker":
             self._outlet.event(now, "daskflow.worker.added", news.worker)
-        elif not news.expected:
+        elif news.expected or left:
+            self._outlet.event(now, "daskflow.worker.left", news.worker)
+            if left:
+                self._look_at, self._soon_until = now, now + _SOON_S
+        else:
             self._losses += 1
             self._look_at, self._soon_until = now, now + _SOON_S
             self._untold[news.worker] = now
@@ -156,8 +160,7 @@ class ClusterWatch:
         cause = f"the scheduler at {address} was lost, and its workers with it"
         for parcel in list(driver.parcels.values()):
             # what may run once only may be running: nobody is left to tell
-            once = [n for n, run in parcel.open.items() if not run.stage.policy.crash_retries]
-            driver.parcel_lost(parcel.id, now, cause, executing=once)
+            driver.parcel_lost(parcel.id, now, cause, executing=once_only(parcel))
 
     def scheduler_found(self, address: str, took_s: float) -> None:
         """There is a scheduler again."""

@@ -266,6 +266,7 @@ class Deaths:
         self._notes: dict[str, Death] = {}
         self._waiting: dict[str, float] = {}  # since when a note is waited for
         self._in_vain = False
+        self.leaving: set[str] = set()  # workers that have said that they go
 
     def note(self, blob: bytes) -> None:
         """A nanny has told of a death."""

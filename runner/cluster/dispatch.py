@@ -25,6 +25,7 @@ from daskflow.runner.cluster.deaths import (
     executing_on,
     last_lines,
 )
+from daskflow.runner.cluster.draining import LEAVING
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
@@ -46,7 +47,7 @@ from daskflow.runner.cluster.protocol import (
 from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Remote, Run
+from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Remote, Run, once_only
 from daskflow.runner.stored import StoredValue
 
 __all__ = ["Dispatch", "ParcelNews", "WorkerNews"]
@@ -240,6 +241,9 @@ class Dispatch:
         if about == DEATH:
             self.deaths.note(blob)
             return
+        if about == LEAVING:
+            self.deaths.leaving.add(blob.decode())
+            return
         if isinstance(about, str):
             self._on_ask(about, blob)
             return
@@ -345,6 +349,10 @@ class Dispatch:
         """Tell the driver of a parcel whose key was lost, with all that is known of the blame."""
         if news.exception is None:  # its inputs or the scheduler went: nothing of it has run
             driver.parcel_lost(parcel.id, now, news.reason, executing=(), expected=True)
+            return
+        if news.worker in self.deaths.leaving:  # nobody is charged but who may run once only
+            reason = f"worker {news.worker} left before it ended"
+            driver.parcel_lost(parcel.id, now, reason, executing=once_only(parcel))
             return
         death = self.deaths.of(news.worker)
         reason = news.reason if death is None else describe_death(death)

@@ -25,6 +25,7 @@ from tornado.ioloop import IOLoop
 from daskflow.errors import ClusterError, UsageError
 from daskflow.runner.cluster import plugin as plugin_module
 from daskflow.runner.cluster.deaths import DeathNotes
+from daskflow.runner.cluster.draining import Leaving
 from daskflow.runner.cluster.plugin import LossBudget, forget_client
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ __all__ = [
     "check_versions",
     "connect",
     "leave",
-    "register_death_notes",
     "register_loss_budget",
+    "register_worker_plugins",
 ]
 
 _BATCH_S = 0.001
@@ -176,33 +177,42 @@ def register_loss_budget(client: Client, topic: str) -> bool:
     return True
 
 
-def register_death_notes(session: Session) -> None:
-    """Have the nannies of a cluster tell how their workers end; does not wait for them.
+def register_worker_plugins(session: Session) -> None:
+    """Have nannies tell how their workers end, and workers finish what they execute.
 
-    Dask answers when every nanny that is starting has started, which may be never.
+    Does not wait for an answer: Dask gives it when every nanny that is starting has started, which
+    may be never.
     """
-    client, notes = session.client, DeathNotes(session.client.id, session.topic)
+    client = session.client
+    notes = DeathNotes(client.id, session.topic)
+    leaving = Leaving(client.id, session.topic)
 
     async def register() -> None:
-        await client.register_plugin(notes)  # a coroutine on its loop
+        await client.register_plugin(leaving)  # a coroutine on its loop
+        await client.register_plugin(notes)
 
     def registered(future: concurrent.futures.Future[None]) -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
             session.tells_deaths = False
-            _logger.debug("%s takes no nanny plugin: %r", address_of(client), error)
+            _logger.debug("%s takes no plugins for workers: %r", address_of(client), error)
 
-    def leave_nannies() -> None:
+    async def unregister() -> None:
+        await asyncio.gather(
+            client._unregister_worker_plugin(leaving.name),
+            client._unregister_worker_plugin(notes.name, nanny=True),
+            return_exceptions=True,
+        )
+
+    def leave_workers() -> None:
         future.cancel()
-        if client.status != "running":  # the scheduler is gone, and the nannies with it
-            return
-        with suppress(Exception):
-            client.unregister_worker_plugin(notes.name, nanny=True)
+        if client.status == "running":  # else the scheduler is gone, and the workers with it
+            client.sync(unregister, callback_timeout=_ANSWER_TIMEOUT_S)
 
     loop: Any = client.loop
     session.tells_deaths = True
     future = asyncio.run_coroutine_threadsafe(register(), loop.asyncio_loop)
     future.add_done_callback(registered)
-    session.at_close(leave_nannies)
+    session.at_close(leave_workers)
 
 
 def leave(client: Client, topic: str, *, registered: bool) -> None:

@@ -38,7 +38,7 @@ from tornado.ioloop import IOLoop
 from daskflow.errors import ClusterError
 from daskflow.runner.cluster.deaths import tell_death, watch_memory
 from daskflow.runner.cluster.loop import quiet_about_lost_connections
-from daskflow.runner.cluster.plugin import REPORT_TOPIC
+from daskflow.runner.cluster.plugin import REPORT_TOPIC, drained
 from daskflow.runner.cluster.spawning import BareProcess
 
 __all__ = [
@@ -87,6 +87,11 @@ class _Scheduler(Scheduler):
         _calm(self)
         if self.no_workers_timeout is None:  # there is no argument for it; the user's own wins
             self.no_workers_timeout = NO_WORKERS_TIMEOUT_S
+
+    async def _track_retire_worker(self, ws: Any, *args: Any, **options: Any) -> Any:
+        """Remove a retired worker when it executes none of our keys any more."""
+        await drained(self, ws)
+        return await super()._track_retire_worker(ws, *args, **options)
 
     def log_event(self, topic: str | Collection[str], msg: Any) -> None:
         """Pass an event on; reports and parcels are not kept, as Dask does with the last ones."""

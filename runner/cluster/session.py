@@ -194,7 +194,7 @@ def _introduce(session: Session, runner: DaskTaskRunner) -> None:
     address = foreign.address_of(client)
     if not runner.in_process:
         session.flight_folder = WITH_NANNY
-        foreign.register_death_notes(session)
+        foreign.register_worker_plugins(session)
     session.in_process = runner.in_process  # what the arguments of tasks are made for already
     session.description = f"{address}, {_count(len(session.nthreads()), 'worker')}"
 

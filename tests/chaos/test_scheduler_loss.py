@@ -1,10 +1,11 @@
-"""A scheduler that is killed: the flow goes on with the next one, and nothing committed runs again."""
+"""A scheduler that is killed: the flow goes on with the next one; nothing committed runs again."""
 
 from __future__ import annotations
 
 import os
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_a_scheduler_that_does_not_come_back_ends_the_flow(mortal, tmp_path, mon
 class Owned(ForeignCluster):
     """A cluster that daskflow starts and ends."""
 
-    started: list[Owned] = []
+    started: ClassVar[list[Owned]] = []
 
     def __init__(self, parent):
         folder = Path(parent) / f"cluster-{len(self.started)}"

@@ -48,6 +48,9 @@ def run_parcel(blob: bytes, inputs: Sequence[Any] = ()) -> int:
     order = Order(*pickle.loads(blob))
     channel = TopicChannel(get_worker(), order.topic, order.client_id)
     parcel = ActiveParcel(order, channel)
+    if order.only is not None and order.only != get_worker().id:
+        parcel.report(final=True)  # another worker at the same address: all of it goes back
+        return order.parcel_id
     del order  # what a frame holds outlives the call where an exception is kept
     execute(parcel, inputs)
     return parcel.order.parcel_id
@@ -73,6 +76,16 @@ def execute(parcel: ActiveParcel, inputs: Sequence[Any]) -> None:
     entry = _flight_entry(parcel)
     watch(parcel)
     try:
+        _execute(parcel, inputs, entry)
+        parcel.report(final=True)
+    finally:
+        unwatch(parcel)
+    parcel.let_go()
+
+
+def _execute(parcel: ActiveParcel, inputs: Sequence[Any], entry: FlightEntry | None) -> None:
+    codes = parcel.order.codes
+    try:
         functions = load_functions(codes)
         if codes[0].is_async:
             if entry is not None:
@@ -85,11 +98,8 @@ def execute(parcel: ActiveParcel, inputs: Sequence[Any]) -> None:
         parcel.sink.ended = True
         raise
     finally:
-        unwatch(parcel)
         if entry is not None:
             entry.stop()
-    parcel.report(final=True)
-    parcel.let_go()
 
 
 def _flight_entry(parcel: ActiveParcel) -> FlightEntry | None:

@@ -14,7 +14,7 @@ import time
 from daskflow.runner.cluster.executor.active import ActiveParcel
 from daskflow.runner.cluster.executor.timeouts import give_up_late
 
-__all__ = ["unwatch", "watch"]
+__all__ = ["unwatch", "watch", "watched"]
 
 _logger = logging.getLogger(__name__)
 
@@ -43,6 +43,11 @@ def watch(parcel: ActiveParcel) -> None:
 def unwatch(parcel: ActiveParcel) -> None:
     """The parcel has ended."""
     _parcels.discard(parcel)
+
+
+def watched(topic: str) -> list[ActiveParcel]:
+    """The parcels of one driver that are being executed here, or whose end is being told."""
+    return [parcel for parcel in list(_parcels) if parcel.order.topic == topic]
 
 
 def _run() -> None:

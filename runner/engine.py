@@ -50,6 +50,7 @@ from daskflow.runner.logs import run_logging, show
 from daskflow.runner.record import FlowRecord, RecordWriter, as_json
 from daskflow.runner.results import raised_state, returned_state
 from daskflow.runner.shell import DriverShell
+from daskflow.runner.signals import terminated_as_interrupted
 from daskflow.runner.state import State
 from daskflow.runner.store import open_writer, this_process
 from daskflow.runner.store.rows import FlowRunRow
@@ -150,10 +151,11 @@ class FlowRun:
     def active(self) -> Iterator[None]:
         """This flow run is the current one, and its log lines are captured."""
         settings = self._settings.logging
+        outermost = contextlib.nullcontext() if self.parent else terminated_as_interrupted()
         token = current_flow_run.set(self)
         task_token = current_task_run.set(None)  # a subflow that a task calls is no task
         try:
-            with run_logging(self.info.log_level, settings.console):
+            with run_logging(self.info.log_level, settings.console), outermost:
                 yield
         finally:
             current_task_run.reset(task_token)

@@ -56,7 +56,7 @@ __all__ = [
 WORKER_TTL = "30s"
 DEATHS_TOPIC = REPORT_TOPIC + "deaths"
 NO_WORKERS_TIMEOUT_S = 3600.0  # the driver is more exact, and takes a setting
-_CLOSE_WORKER_S = 2.0
+_CLOSE_WORKER_S = 0.5  # an idle one takes 0.1 s
 _CLOSE_THREADS_S = 0.5
 _START_AGAIN = 3
 # Periodic callbacks of Dask's servers: its default and ours, in milliseconds.

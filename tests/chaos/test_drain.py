@@ -14,6 +14,7 @@ from daskflow import DaskTaskRunner, flow, task
 from tests.foreign import ForeignCluster, eventually
 
 RUNS = 12
+GOING = ("closing_gracefully", "gone")
 
 
 @task
@@ -62,7 +63,8 @@ def retire(cluster, client, name):
     address = address_of(client, name)
     thread = threading.Thread(target=client.retire_workers, args=([address],), daemon=True)
     thread.start()
-    eventually(lambda: status_of(client, address) == "closing_gracefully")
+    eventually(lambda: status_of(client, address) in GOING)
+    assert status_of(client, address) != "gone"  # it is there until its run has ended
     return thread.join
 
 
@@ -75,7 +77,7 @@ def terminate(cluster, client, name):
 
 def live_out(cluster, client, name):
     address = address_of(client, name)
-    eventually(lambda: status_of(client, address) == "closing_gracefully", within_s=20)
+    eventually(lambda: status_of(client, address) in GOING, within_s=20)
     return lambda timeout: cluster.workers[name].wait(timeout)
 
 
@@ -97,8 +99,10 @@ def test_what_a_leaving_worker_executes_ends_there_and_once(leaving, go, options
             client.wait_for_workers(2, timeout=30)
             futures = hold.map(range(RUNS), folder)
             eventually(lambda: executions(folder) == 2, within_s=30)
-            ended = go(leaving, client, name)
-            (tmp_path / "gate").touch()
+            try:
+                ended = go(leaving, client, name)
+            finally:
+                (tmp_path / "gate").touch()
             ended(20)
             return futures.result(), sum(future._run.crashes for future in futures)
 

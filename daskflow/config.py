@@ -123,6 +123,10 @@ class RunnerSettings(_Section):
     target_parcel_seconds: Annotated[
         float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
     ] = _setting(0.05, "a number of seconds greater than 0")
+    no_workers_timeout_seconds: _Seconds | None = _setting(
+        None, "a number of seconds, 0 or more; none for 60 on local workers, else 3600"
+    )
+    scheduler_timeout_seconds: _Seconds = _setting(60.0, _SECONDS)
 
 
 class TaskSettings(_Section):

@@ -15,8 +15,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from daskflow.config import get_settings
 from daskflow.errors import ClusterError, DaskflowError
 from daskflow.runner.cache_desk import CacheDesk
+from daskflow.runner.cluster.providers import LocalTaskRunner
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
@@ -26,6 +28,7 @@ from daskflow.runner.garbage import patient_collector
 from daskflow.runner.inbox import Inbox
 from daskflow.runner.nesting import Nesting
 from daskflow.runner.outcomes import Journal
+from daskflow.runner.watching import ClusterWatch
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.answers import Answer
@@ -39,8 +42,11 @@ _logger = logging.getLogger(__name__)
 
 PENDING_RUNS = 100_000  # of a flow run: then `submit` waits
 _LINGER_S = 0.002  # while the flow only submits, what comes within this leaves together
-_LOOK_S = 0.25  # how often Dask's view of what is in flight is looked at
-_LOOK_SOON_S = 0.02  # the same, right after a worker was lost
+_NO_LOCAL_WORKERS_S = 60.0  # without any worker for so long, nothing will come
+_NO_WORKERS_S = 3600.0  # a queue of somebody else's may be long
+_CONNECT_AGAIN_S = 2.0
+_AGAIN_S = 0.1
+_OLD_SESSION_S = 5.0
 _UNSTARTED_S = 0.3  # a parcel in flight that has not been heard of for so long has not started
 _OPEN_ROWS_S = 0.5  # runs that are open for so long are recorded before they end
 
@@ -75,9 +81,16 @@ class DriverThread(Inbox):
         self._dispatch: Dispatch | None = None
         self._desk = CacheDesk(self.driver, self.post)
         self.settling = 0  # threads that wait until a flow run is settled
-        self._losses = 0
-        self._look_at = 0.0
-        self._look_soon_until = 0.0
+        settings = get_settings().runner
+        timeout_s = settings.no_workers_timeout_seconds
+        if timeout_s is None:
+            local = isinstance(runner, LocalTaskRunner) or (
+                runner.same_machine and not runner.adapt_kwargs
+            )
+            timeout_s = _NO_LOCAL_WORKERS_S if local else _NO_WORKERS_S
+        self._watch = ClusterWatch(self.driver, outlet, timeout_s)
+        self._scheduler_timeout_s = settings.scheduler_timeout_seconds
+        self._old_sessions: list[threading.Thread] = []  # that are being closed
         self._open_rows_at = 0.0
         self._unrecorded: list[Run] = []  # since the last look at what is open for long
         self._young: list[Run] = []  # before that: open for `_OPEN_ROWS_S` at the next look
@@ -129,17 +142,20 @@ class DriverThread(Inbox):
             self._dispatch = dispatch
 
     def _open(self) -> None:
-        from daskflow.runner.cluster.dispatch import Dispatch  # loads Dask: only when it is needed
-        from daskflow.runner.cluster.session import open_session
+        from daskflow.runner.cluster.session import open_session  # loads Dask: when it is needed
 
         try:
             self.session = open_session(self.runner)
-            self._dispatch = Dispatch(
-                self.session, self._report_in, self._worker_in, self._asked_in
-            )
-            self.driver.slots = self._dispatch.slots()
+            self._connected()
         except DaskflowError as error:
             self._stop(error)
+
+    def _connected(self) -> None:
+        from daskflow.runner.cluster.dispatch import Dispatch  # as above
+
+        assert self.session is not None
+        self._dispatch = Dispatch(self.session, self._report_in, self._worker_in, self._asked_in)
+        self.driver.slots = self._dispatch.slots()
 
     def _stop(self, error: DaskflowError) -> None:
         self.refused = error
@@ -147,12 +163,48 @@ class DriverThread(Inbox):
         self._take_submitted()
         self._carry_out()
 
+    def _replace_session(self, old: Dispatch) -> None:
+        """The scheduler is gone: wait for one at its place, or start another cluster if ours."""
+        from daskflow.runner.cluster.session import open_session  # loaded already
+
+        began = time.monotonic()
+        self._watch.scheduler_lost(old, time.time())
+        self._dispatch = self.session = None
+        closing = threading.Thread(
+            target=_close_both, args=(old,), name="daskflow-closing", daemon=True
+        )
+        closing.start()
+        self._old_sessions.append(closing)
+        self._carry_out()
+        while self.session is None and not self._closing:
+            try:
+                self.session = open_session(self.runner, _CONNECT_AGAIN_S)
+                self._connected()
+            except DaskflowError as error:
+                over = time.monotonic() - began > self._scheduler_timeout_s
+                if over or not isinstance(error, ClusterError):
+                    self._stop(error)
+                    return
+                self._wake.wait(_LINGER_S)
+                time.sleep(_AGAIN_S)
+        if self._dispatch is not None:
+            self._watch.scheduler_found(self._dispatch.address, time.monotonic() - began)
+
+    def _send(self, parcels: list[Parcel], dispatch: Dispatch) -> None:
+        try:
+            dispatch.send(self._watch.sendable(parcels, dispatch))
+        except Exception as error:
+            if dispatch.is_connected() and not isinstance(error, OSError):
+                raise
+            _logger.debug("nothing could be sent: %r", error)
+            dispatch.link_broken = True  # the next turn looks for another scheduler
+            self._wake.set()
+
     def _turn(self) -> None:
         now = time.monotonic()  # a clock that somebody sets back would have us wait for an hour
         due = self.driver.next_due()
         patience = None if due is None else max(0.0, due - now)
-        if self.driver.parcels:
-            look = _LOOK_SOON_S if now < self._look_soon_until else _LOOK_S
+        if (look := self._watch.pause_s(now)) is not None:
             patience = look if patience is None else min(patience, look)
         elif self._unrecorded or self._young or self._drop_at is not None:
             patience = _OPEN_ROWS_S if patience is None else min(patience, _OPEN_ROWS_S)
@@ -169,8 +221,11 @@ class DriverThread(Inbox):
         self._forget_nested()
         now = time.monotonic()
         self.driver.tick(now)
-        if self.driver.parcels and now >= self._look_at:
-            self._look(now)
+        dispatch = self._dispatch
+        if dispatch is not None and not dispatch.is_connected():
+            self._replace_session(dispatch)
+        elif dispatch is not None and self._watch.is_due(now):
+            self._watch.look(dispatch, now)
         if self._drop_at is not None and now >= self._drop_at:
             self._drop_unstarted()
         if now >= self._open_rows_at:
@@ -198,7 +253,7 @@ class DriverThread(Inbox):
             for parcel in done:
                 dispatch.release(parcel.id)
             if send:
-                dispatch.send(self._sendable(send, dispatch) if self._losses else send)
+                self._send(send, dispatch)
         self.outlet.write(final, transitions)
         self._writing = False
         if final or self.driver.late or not send or self.settling:
@@ -226,8 +281,7 @@ class DriverThread(Inbox):
 
     def _report(self, report: Report) -> None:
         driver, dispatch = self.driver, self._dispatch
-        assert dispatch is not None
-        if (parcel := driver.parcels.get(report.parcel_id)) is None:
+        if dispatch is None or (parcel := driver.parcels.get(report.parcel_id)) is None:
             driver.late += 1
             return
         if report.logs:
@@ -268,54 +322,10 @@ class DriverThread(Inbox):
         self.post(self._worker, news)
 
     def _worker(self, news: WorkerNews) -> None:
-        now = time.time()
         if (dispatch := self._dispatch) is None:
             return
-        lost = news.action == "remove-worker"
-        if lost and not news.expected:
-            self._losses += 1
-            self._look_at = time.monotonic()
-            self._look_soon_until = self._look_at + 2.0
-            self.outlet.event(now, "daskflow.worker.lost", news.worker)
-        elif not lost:
-            self.outlet.event(now, "daskflow.worker.added", news.worker)
+        self._watch.worker(news, time.time(), left=news.worker in dispatch.deaths.leaving)
         self.driver.slots = dispatch.slots()
-
-    def _look(self, clock: float) -> None:
-        """Compare what is in flight with what Dask knows of it."""
-        soon = clock < self._look_soon_until
-        self._look_at = clock + (_LOOK_SOON_S if soon else _LOOK_S)
-        dispatch, driver, now = self._dispatch, self.driver, time.time()
-        assert dispatch is not None
-        dispatch.rule_requests(driver, clock, now)
-        news = dispatch.look()
-        for run in dispatch.lost_values() if news or soon else ():
-            driver.value_lost(run)
-        for each in news:
-            parcel = driver.parcels.get(each.parcel_id)
-            if parcel is None:
-                dispatch.release(each.parcel_id)
-            elif each.status == "error":
-                driver.parcel_failed(parcel.id, now, each.reason)
-            elif each.status == "lost":
-                dispatch.lost(driver, parcel, each, now)
-            elif dispatch.silent_for(parcel.id, clock) > 5.0:
-                driver.parcel_lost(parcel.id, now, each.reason, executing=(), expected=True)
-
-    def _sendable(self, parcels: list[Parcel], dispatch: Dispatch) -> list[Parcel]:
-        """Leave out parcels whose inputs were lost; their runs wait for them to be made again."""
-        ok = []
-        for parcel in parcels:
-            gone = dispatch.lost_inputs(parcel)
-            if not gone:
-                ok.append(parcel)
-                continue
-            for dep in gone:
-                self.driver.value_lost(dep)
-            text, now = "an input was lost", time.time()
-            self.driver.parcel_lost(parcel.id, now, text, executing=(), expected=True)
-            self._wake.set()
-        return ok
 
     # -- recording, cancelling, ending ---------------------------------------------------------
 
@@ -345,6 +355,8 @@ class DriverThread(Inbox):
     def _finish(self) -> None:
         """Closing: whatever is still open ends here, as cancelled."""
         self._take_submitted()
+        if self._dispatch is not None:
+            self._watch.tell_losses(self._dispatch, now_or_never=True)
         now = time.time()
         for scope in self.outlet.scopes():
             self.driver.cancel(scope, now)
@@ -355,9 +367,16 @@ class DriverThread(Inbox):
 
     def _close_session(self) -> None:
         with contextlib.ExitStack() as closing:
+            for thread in self._old_sessions:
+                closing.callback(thread.join, _OLD_SESSION_S)
             if self.session is not None:
                 closing.callback(self.session.close)
             closing.callback(self._deliverer.close)
             closing.callback(self._desk.close)
             if self._dispatch is not None:
                 closing.callback(self._dispatch.close)
+
+
+def _close_both(dispatch: Dispatch) -> None:
+    dispatch.close()
+    dispatch.session.close()

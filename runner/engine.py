@@ -12,7 +12,7 @@ import json
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import get_settings
@@ -42,6 +42,7 @@ from daskflow.runner.record import FlowRecord, RecordWriter, as_json
 from daskflow.runner.results import raised_state
 from daskflow.runner.reuse import being_resumed
 from daskflow.runner.shell import DriverShell
+from daskflow.runner.signals import terminated_as_interrupted
 from daskflow.runner.starting import STARTED, start_note
 from daskflow.runner.state import State
 from daskflow.runner.store import open_writer
@@ -166,8 +167,11 @@ class FlowRun(FlowLife):
         if line.logger == "print":  # other lines went through `logging`, which shows them
             show(line, self.info.name)
 
-    def _capturing(self) -> contextlib.AbstractContextManager[None]:
-        return run_logging(self.info.log_level, self._settings.logging.console)
+    @contextlib.contextmanager
+    def _capturing(self) -> Iterator[None]:
+        outermost = contextlib.nullcontext() if self.parent else terminated_as_interrupted()
+        with run_logging(self.info.log_level, self._settings.logging.console), outermost:
+            yield
 
     # -- begin and end -------------------------------------------------------------------------
 

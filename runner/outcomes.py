@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from daskflow.errors import ClusterError, UsageError
 from daskflow.runner.cluster.executor.errors import RemoteTraceback
 from daskflow.runner.cluster.protocol import BOUND_PICKLED
-from daskflow.runner.context import TASK_LOGGER, LogLine
+from daskflow.runner.context import FLOW_LOGGER, TASK_LOGGER, LogLine
 from daskflow.runner.core.driver import Transition
 from daskflow.runner.core.graph import Parcel, Remote, Run, Scope
 from daskflow.runner.core.states import CANCELLED, NOT_READY, SUCCESSFUL, TIMED_OUT
@@ -139,10 +139,17 @@ class Journal:
         """Log lines of a run in the flow process; they are shown already."""
         _record(scope).logs(lines, worker)
 
-    def event(self, at: float, event: str, resource: str) -> None:
+    def tell(self, at: float, level: int, text: str) -> None:
+        """Log a line about the cluster, in the name of all open flow runs that use it."""
+        line = LogLine(None, 1, at, level, FLOW_LOGGER, text)
+        for scope in self.scopes():
+            _record(scope).logs([line], None)
+            show(line, _record(scope).name)
+
+    def event(self, at: float, event: str, resource: str, **payload: Any) -> None:
         """Something happened to the cluster that all open flow runs use."""
         for scope in self.scopes():
-            _record(scope).event(at, event, resource)
+            _record(scope).event(at, event, resource, **payload)
 
 
 def _traceback(error: BaseException | None) -> str:

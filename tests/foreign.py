@@ -98,11 +98,21 @@ class ForeignCluster:
             process.wait(10)
             psutil.wait_procs(children, timeout=10)
 
-    def _start_scheduler(self) -> subprocess.Popen[bytes]:
+    def kill_scheduler(self) -> None:
+        """Kill the scheduler with SIGKILL; its workers end by themselves."""
+        self.scheduler.kill()
+        self.scheduler.wait(10)
+
+    def restart_scheduler(self) -> None:
+        """Start another scheduler at the address of the one that was killed."""
+        (self.folder / "scheduler.json").unlink()
+        self.scheduler = self._start_scheduler(self.address.rpartition(":")[2])
+
+    def _start_scheduler(self, port: str = "0") -> subprocess.Popen[bytes]:
         about = self.folder / "scheduler.json"
         process = self._popen(
             "scheduler",
-            ["scheduler", "--port", "0", "--no-show", "--scheduler-file", str(about)],
+            ["scheduler", "--port", port, "--no-show", "--scheduler-file", str(about)],
         )
         self.scheduler = process
         try:

@@ -18,10 +18,19 @@ import dask
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from daskflow.runner.cluster.answers import Answer
+from daskflow.runner.cluster.deaths import (
+    DEATH,
+    Deaths,
+    about_death,
+    describe_death,
+    executing_on,
+    last_lines,
+)
+from daskflow.runner.cluster.draining import LEAVING
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
-from daskflow.runner.cluster.executor.recorder import read_flight
+from daskflow.runner.cluster.foreign import address_of
 from daskflow.runner.cluster.orders import OrderMaker, RemoteValue, is_lost
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
 from daskflow.runner.cluster.protocol import (
@@ -38,7 +47,7 @@ from daskflow.runner.cluster.protocol import (
 from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Remote, Run
+from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Remote, Run, once_only
 from daskflow.runner.stored import StoredValue
 
 __all__ = ["Dispatch", "ParcelNews", "WorkerNews"]
@@ -129,10 +138,17 @@ class Dispatch:
         self._remote: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
         self._on_report = on_report
         self._on_ask = on_ask
+        self._comm = session.client.scheduler_comm
+        self.address = address_of(session.client)
+        self.link_broken = False  # set by whoever finds that nobody answers
+        self.workers, self._slots = 0, 1
+        self.deaths = Deaths(lambda: session.tells_deaths)
         if session.in_process:
             receivers[self.topic] = on_report
         else:
             self.client.subscribe_topic(self.topic, self._report_event)
+        if session.deaths_topic is not None:
+            self.client.subscribe_topic(session.deaths_topic, self._report_event)
 
         def worker_event(event: tuple[Any, Any]) -> None:
             message = event[1]
@@ -147,7 +163,23 @@ class Dispatch:
     def slots(self) -> int:
         """Threads there now, when workers come and go; at least one, or none will come."""
         self._requests.workers_changed()
-        return max(1, sum(self.session.nthreads().values()))
+        try:
+            threads = self.session.nthreads()
+        except Exception as error:
+            if self.is_connected() and not isinstance(error, OSError):
+                raise
+            self.link_broken = True
+        else:
+            self.workers, self._slots = len(threads), max(1, sum(threads.values()))
+        return self._slots
+
+    def is_connected(self) -> bool:
+        """Whether the scheduler is the one that this object was made for.
+
+        Dask's client connects again by itself, to a scheduler that knows nothing of ours.
+        """
+        same = self.client.scheduler_comm is self._comm
+        return same and self.client.status == "running" and not self.link_broken
 
     # -- out -----------------------------------------------------------------------------------
 
@@ -206,6 +238,12 @@ class Dispatch:
 
     def _report_event(self, event: tuple[Any, Any]) -> None:
         about, blob = event[1]
+        if about == DEATH:
+            self.deaths.note(blob)
+            return
+        if about == LEAVING:
+            self.deaths.leaving.add(blob.decode())
+            return
         if isinstance(about, str):
             self._on_ask(about, blob)
             return
@@ -312,29 +350,48 @@ class Dispatch:
         if news.exception is None:  # its inputs or the scheduler went: nothing of it has run
             driver.parcel_lost(parcel.id, now, news.reason, executing=(), expected=True)
             return
-        folder = self.session.flight_folder
-        if folder is None or news.worker is None:
-            driver.parcel_lost(parcel.id, now, news.reason, executing=None)
+        if news.worker in self.deaths.leaving:  # nobody is charged but who may run once only
+            reason = f"worker {news.worker} left before it ended"
+            driver.parcel_lost(parcel.id, now, reason, executing=once_only(parcel))
             return
-        # a worker that wrote nothing has executed nothing
-        entries = [e for e in read_flight(folder, news.worker) or () if e.parcel_id == parcel.id]
-        executing = {entry.number for entry in entries if entry.number is not None}
-        if any(entry.number is None for entry in entries):
+        death = self.deaths.of(news.worker)
+        reason = news.reason if death is None else describe_death(death)
+        entries = executing_on(news.worker, death, self.session.flight_folder)
+        if entries is None:
+            driver.parcel_lost(parcel.id, now, reason, executing=None)
+            return
+        mine = [entry for entry in entries if entry.parcel_id == parcel.id]
+        executing = {entry.number for entry in mine if entry.number is not None}
+        if any(entry.number is None for entry in mine):
             executing.update(parcel.open)
-        driver.parcel_lost(parcel.id, now, news.reason, executing=executing)
+        if death is not None:
+            lines = [line for number in executing for line in last_lines(death, number)]
+            reason += "".join(f"\n  it logged: {line}" for line in lines)
+        driver.parcel_lost(parcel.id, now, reason, executing=executing)
+
+    def about_loss(self, worker: str, driver: Driver) -> dict[str, Any]:
+        """What the record tells of a lost worker."""
+        death = self.deaths.of(worker)
+        return {} if death is None else about_death(death, driver.parcels)
 
     def lost_inputs(self, parcel: Parcel) -> list[Run]:
         """Inputs of a parcel whose values lived on workers that are gone."""
         deps = [dep for run in parcel.runs for dep in run.deps[: run.taken]]
         return [dep for dep in deps if dep.kept and is_lost(dep)]
 
+    def values(self) -> list[Run]:
+        """Runs whose results live on workers."""
+        return [run for run in list(self._remote.values()) if run.kept]
+
     def lost_values(self) -> list[Run]:
         """Runs whose results lived on workers that are gone."""
-        return [run for run in list(self._remote.values()) if run.kept and is_lost(run)]
+        return [run for run in self.values() if is_lost(run)]
 
     def close(self) -> None:
         """Let go of everything that this dispatch holds on the cluster."""
         receivers.pop(self.topic, None)
+        if not self.is_connected():
+            return
         for parcel_id in list(self._futures):
             self.release(parcel_id)
         if not self.session.in_process:

@@ -7,6 +7,8 @@ leaves one plugin and one event topic while it is connected, nothing afterwards.
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import difflib
 import inspect
 import logging
@@ -14,7 +16,7 @@ import ssl
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 from distributed import Client, Security
@@ -22,7 +24,12 @@ from tornado.ioloop import IOLoop
 
 from daskflow.errors import ClusterError, UsageError
 from daskflow.runner.cluster import plugin as plugin_module
+from daskflow.runner.cluster.deaths import DeathNotes
+from daskflow.runner.cluster.draining import Leaving
 from daskflow.runner.cluster.plugin import LossBudget, forget_client
+
+if TYPE_CHECKING:
+    from daskflow.runner.cluster.session import Session
 
 __all__ = [
     "CONNECT_TIMEOUT_S",
@@ -31,6 +38,7 @@ __all__ = [
     "connect",
     "leave",
     "register_loss_budget",
+    "register_worker_plugins",
 ]
 
 _BATCH_S = 0.001
@@ -41,7 +49,12 @@ _MUST_MATCH = ("dask", "distributed")
 _logger = logging.getLogger(__name__)
 
 
-def connect(target: Any, loop: IOLoop, client_kwargs: Mapping[str, Any]) -> Client:
+def connect(
+    target: Any,
+    loop: IOLoop,
+    client_kwargs: Mapping[str, Any],
+    timeout_s: float = CONNECT_TIMEOUT_S,
+) -> Client:
     """Open a client of our own to an address, a cluster object or another client's cluster.
 
     Raises
@@ -49,7 +62,7 @@ def connect(target: Any, loop: IOLoop, client_kwargs: Mapping[str, Any]) -> Clie
     ClusterError
         With the address and what to look at, when nobody answers within the timeout.
     """
-    kwargs = {"timeout": CONNECT_TIMEOUT_S, **client_kwargs}
+    kwargs = {"timeout": timeout_s, **client_kwargs}
     address, security = target, None
     if isinstance(target, Client):
         address, security = address_of(target), target.security
@@ -164,8 +177,48 @@ def register_loss_budget(client: Client, topic: str) -> bool:
     return True
 
 
+def register_worker_plugins(session: Session) -> None:
+    """Have nannies tell how their workers end, and workers finish what they execute.
+
+    Does not wait for an answer: Dask gives it when every nanny that is starting has started, which
+    may be never.
+    """
+    client = session.client
+    notes = DeathNotes(client.id, session.topic)
+    leaving = Leaving(client.id, session.topic)
+
+    async def register() -> None:
+        await client.register_plugin(leaving)  # a coroutine on its loop
+        await client.register_plugin(notes)
+
+    def registered(future: concurrent.futures.Future[None]) -> None:
+        if not future.cancelled() and (error := future.exception()) is not None:
+            session.tells_deaths = False
+            _logger.debug("%s takes no plugins for workers: %r", address_of(client), error)
+
+    async def unregister() -> None:
+        await asyncio.gather(
+            client._unregister_worker_plugin(leaving.name),
+            client._unregister_worker_plugin(notes.name, nanny=True),
+            return_exceptions=True,
+        )
+
+    def leave_workers() -> None:
+        future.cancel()
+        if client.status == "running":  # else the scheduler is gone, and the workers with it
+            client.sync(unregister, callback_timeout=_ANSWER_TIMEOUT_S)
+
+    loop: Any = client.loop
+    session.tells_deaths = True
+    future = asyncio.run_coroutine_threadsafe(register(), loop.asyncio_loop)
+    future.add_done_callback(registered)
+    session.at_close(leave_workers)
+
+
 def leave(client: Client, topic: str, *, registered: bool) -> None:
     """Take back plugin, topic and subscriptions; the keys go when the client is closed."""
+    if client.status != "running":  # the scheduler is gone; asking it would wait for half a minute
+        return
     with suppress(Exception), _travels_by_value():  # run_on_scheduler may be forbidden
         client.run_on_scheduler(forget_client, client=client.id, topic=topic)
     if registered:

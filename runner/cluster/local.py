@@ -36,11 +36,13 @@ from distributed.worker_memory import parse_memory_limit
 from tornado.ioloop import IOLoop
 
 from daskflow.errors import ClusterError
+from daskflow.runner.cluster.deaths import tell_death, watch_memory
 from daskflow.runner.cluster.loop import quiet_about_lost_connections
-from daskflow.runner.cluster.plugin import REPORT_TOPIC
+from daskflow.runner.cluster.plugin import REPORT_TOPIC, drained
 from daskflow.runner.cluster.spawning import BareProcess
 
 __all__ = [
+    "DEATHS_TOPIC",
     "NO_WORKERS_TIMEOUT_S",
     "WORKER_TTL",
     "LocalNanny",
@@ -52,8 +54,9 @@ __all__ = [
 ]
 
 WORKER_TTL = "30s"
-NO_WORKERS_TIMEOUT_S = 60.0
-_CLOSE_WORKER_S = 2.0
+DEATHS_TOPIC = REPORT_TOPIC + "deaths"
+NO_WORKERS_TIMEOUT_S = 3600.0  # the driver is more exact, and takes a setting
+_CLOSE_WORKER_S = 0.5  # an idle one takes 0.1 s
 _CLOSE_THREADS_S = 0.5
 _START_AGAIN = 3
 # Periodic callbacks of Dask's servers: its default and ours, in milliseconds.
@@ -84,6 +87,11 @@ class _Scheduler(Scheduler):
         _calm(self)
         if self.no_workers_timeout is None:  # there is no argument for it; the user's own wins
             self.no_workers_timeout = NO_WORKERS_TIMEOUT_S
+
+    async def _track_retire_worker(self, ws: Any, *args: Any, **options: Any) -> Any:
+        """Remove a retired worker when it executes none of our keys any more."""
+        await drained(self, ws)
+        return await super()._track_retire_worker(ws, *args, **options)
 
     def log_event(self, topic: str | Collection[str], msg: Any) -> None:
         """Pass an event on; reports and parcels are not kept, as Dask does with the last ones."""
@@ -181,9 +189,11 @@ class _OwnedWorkerProcess(WorkerProcess):
 class LocalNanny(Nanny):
     """A nanny whose worker needs no ``__main__`` guard, opens one port and closes quickly."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, flights: str | None = None, **options: Any) -> None:
         super().__init__(*args, **{"worker_class": _ProcessWorker, **options})
         _calm(self)
+        self.flights = flights  # folder of the flight recorders
+        watch_memory(self)
         self.silence_logs = logging.ERROR  # in the worker process; here, it would be global
         # Dask leaves these in the environ of the flow process; `env` has them for the worker.
         self.pre_spawn_env = {}
@@ -200,6 +210,11 @@ class LocalNanny(Nanny):
                 break
             status = await super().instantiate()
         return status
+
+    async def _on_worker_exit(self, exitcode: int) -> None:
+        if self.flights is not None:
+            tell_death(self, exitcode, self.flights, DEATHS_TOPIC)
+        await super()._on_worker_exit(exitcode)
 
     async def close(  # type: ignore[override]  # as in distributed
         self,

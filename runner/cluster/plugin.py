@@ -1,8 +1,10 @@
-"""Scheduler plugin for clusters that are not ours: a loss budget for our own keys, and tidying.
+"""Scheduler plugin for clusters that are not ours: loss budgets of our own keys, drain, tidying.
 
 Dask runs the task of a killed worker again up to `allowed-failures` times before a client can
 react.  daskflow decides itself what runs again, so it marks its keys with the annotation
-`LOSS_ANNOTATION` and this plugin charges them beforehand.  Nothing else on the scheduler changes.
+`LOSS_ANNOTATION` and this plugin charges them beforehand.  And a worker that is retired is removed
+once it executes none of these keys: Dask would start them again elsewhere, and let both copies run.
+Nothing else on the scheduler changes.
 
 The plugin leaves by itself when its client goes, also when the flow process was killed.  It
 travels by value: the scheduler needs no daskflow, so this module may import distributed only.
@@ -10,18 +12,31 @@ travels by value: the scheduler needs no daskflow, so this module may import dis
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.protocol.serialize import deserialize
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-__all__ = ["LOSS_ANNOTATION", "REPORT_TOPIC", "LossBudget", "forget_client", "forget_topics"]
+__all__ = [
+    "LOSS_ANNOTATION",
+    "REPORT_TOPIC",
+    "LossBudget",
+    "drained",
+    "forget_client",
+    "forget_topics",
+]
 
 LOSS_ANNOTATION = "daskflow_lost"
 REPORT_TOPIC = "daskflow-"  # with the id of the client; see `Session.topic`
 _LATE_S = 2.0
+_DRAIN_LOOK_S = 0.1
+_RETIRE = "_track_retire_worker"  # private: moves data away, then removes the worker
+_DRAINING_FOR = "daskflow_draining_for"
 
 
 class LossBudget(SchedulerPlugin):
@@ -45,6 +60,7 @@ class LossBudget(SchedulerPlugin):
     async def start(self, scheduler: Scheduler) -> None:
         """Remember where it is."""
         self._scheduler = scheduler
+        _drain_for(scheduler, self.client)
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Keep no report: the client has been sent it, and Dask would keep the last thousand."""
@@ -71,6 +87,7 @@ class LossBudget(SchedulerPlugin):
 
 def forget_client(dask_scheduler: Scheduler, client: str, topic: str) -> None:
     """Drop a client's own topic and its subscriptions, which Dask itself would keep for ever."""
+    _drain_no_more_for(dask_scheduler, client)
     topics = dask_scheduler._broker._topics
     topics.pop(topic, None)
     for other in topics.values():
@@ -86,3 +103,69 @@ def forget_topics(dask_scheduler: Scheduler) -> None:
         owner = topic.removeprefix(REPORT_TOPIC)
         if owner != topic and owner not in dask_scheduler.clients:
             del topics[topic]
+
+
+# -- retiring ----------------------------------------------------------------------------------
+
+
+def _drain_for(scheduler: Any, client: str) -> None:
+    """From now on, remove retired workers when they are drained."""
+    users = getattr(scheduler, _DRAINING_FOR, None)
+    if users is None and hasattr(scheduler, _RETIRE):  # another version may do without
+        users = set()
+        setattr(scheduler, _DRAINING_FOR, users)
+        retire = getattr(scheduler, _RETIRE)
+
+        async def when_drained(ws: Any, *args: Any, **options: Any) -> Any:
+            await drained(scheduler, ws)
+            return await retire(ws, *args, **options)
+
+        setattr(scheduler, _RETIRE, when_drained)
+    if users is not None:
+        users.add(client)
+
+
+def _drain_no_more_for(scheduler: Any, client: str) -> None:
+    users = getattr(scheduler, _DRAINING_FOR, None)
+    if users is not None:
+        users.discard(client)
+        if not users:
+            delattr(scheduler, _DRAINING_FOR)
+            delattr(scheduler, _RETIRE)  # the class's own shows again
+
+
+async def drained(scheduler: Any, ws: Any) -> None:
+    """Return when a worker, which starts nothing any more, executes none of our keys."""
+    while ws.address in scheduler.workers:
+        ours = {ts.key for ts in ws.processing if LOSS_ANNOTATION in (ts.annotations or ())}
+        if not ours:
+            return
+        said = await _executing(scheduler, ws.address)
+        if said is not None and ours.isdisjoint(said):
+            return
+        await asyncio.sleep(_DRAIN_LOOK_S)
+
+
+async def _executing(scheduler: Any, address: str) -> set[Any] | None:
+    """Keys that a worker executes; None if it may still start some."""
+    message = {"op": "run", "function": cloudpickle.dumps(_look)}
+    answers = await scheduler.broadcast(msg=message, workers=[address], on_error="return")
+    answer = answers.get(address)
+    if not isinstance(answer, dict) or "result" not in answer:
+        return None if address in scheduler.workers else set()
+    said = _plain(answer["result"])
+    return None if said is None else set(said)
+
+
+def _plain(result: Any) -> Any:
+    """What a worker answered: a scheduler leaves it wrapped, as it leaves all that is users'."""
+    if hasattr(result, "header"):
+        return deserialize(result.header, result.frames)
+    return getattr(result, "data", result)
+
+
+def _look(dask_worker: Any) -> list[Any] | None:
+    if dask_worker.status.name != "closing_gracefully":
+        return None
+    state = dask_worker.state
+    return [ts.key for ts in (*state.executing, *state.long_running)]

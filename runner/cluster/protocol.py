@@ -31,6 +31,7 @@ __all__ = [
     "ENDED_WELL",
     "INLINE_LIMIT",
     "PLAIN_TYPES",
+    "WITH_NANNY",
     "Code",
     "Commit",
     "Item",
@@ -55,6 +56,9 @@ BOUND_LIVE = 5  # the object itself; workers in the flow process only
 BOUND_NOTHING = 6  # waited for, not handed over
 BOUND_INPUT_BYTES = 7  # position among the Dask inputs, which holds bytes to unpickle
 BOUND_STORED = 8  # a `StoredRef`: loaded from its result store by whoever takes it
+
+# Flight folder of an order: the one that a worker shares with its nanny, if it has one.
+WITH_NANNY = ""
 
 _NO_ASKS: Mapping[int, Any] = {}
 
@@ -105,6 +109,7 @@ class Order(NamedTuple):
     items: list[Item]
     flight_folder: str | None
     asks: Mapping[int, Any] = _NO_ASKS  # by number: an `KeyAsk`, for runs that are cached
+    only: str | None = None  # id of the one worker that may execute it
 
 
 class Report(NamedTuple):

@@ -24,11 +24,13 @@ from daskflow.errors import ClusterError, DaskflowError, UsageError
 from daskflow.runner.cluster import foreign
 from daskflow.runner.cluster.folders import private_folder
 from daskflow.runner.cluster.local import (
+    DEATHS_TOPIC,
     root_cause,
     start_processes,
     start_threads,
 )
 from daskflow.runner.cluster.loop import LoopThread
+from daskflow.runner.cluster.protocol import WITH_NANNY
 from daskflow.runner.cluster.providers import DaskTaskRunner, LocalTaskRunner, TaskRunner
 from daskflow.runner.cluster.started import CLOSE_TIMEOUT_S, adapt, close_cluster, start_cluster
 
@@ -53,8 +55,13 @@ class Session:
     description : str
         For people: ``"processes, 2 workers × 1 thread"``.
     flight_folder : str or None
-        Private folder that outlives a killed worker; removed when the session closes.  None
-        where workers are no processes of ours on this machine.
+        Where workers write their flight recorders: a private folder that outlives a killed
+        worker and is removed when the session closes, or `WITH_NANNY` on clusters that are not
+        ours.  None where workers are threads of this process.
+    deaths_topic : str or None
+        Event topic on which our own nannies tell how their workers end; others use `topic`.
+    tells_deaths : bool
+        There are nannies that tell.
     at_home : bool
         The scheduler lives in this process, so it has daskflow.
     loss_budget : bool
@@ -69,6 +76,9 @@ class Session:
     in_process = False
     description = ""
     flight_folder: str | None = None
+    deaths_topic: str | None = None
+    tells_deaths = False
+    connect_timeout_s = foreign.CONNECT_TIMEOUT_S
     at_home = False
     loss_budget = True
 
@@ -119,10 +129,18 @@ class Session:
         atexit.unregister(self.close)
 
 
-def open_session(runner: TaskRunner) -> Session:
+def open_session(
+    runner: TaskRunner, connect_timeout_s: float = foreign.CONNECT_TIMEOUT_S
+) -> Session:
     """Start or find the cluster that `runner` describes and connect to it.
 
     Blocks; not to be called from a thread that runs an event loop.
+
+    Parameters
+    ----------
+    runner : TaskRunner
+    connect_timeout_s : float
+        How long a scheduler that is there already may take to answer.
 
     Raises
     ------
@@ -132,6 +150,7 @@ def open_session(runner: TaskRunner) -> Session:
         When the runner's arguments do not fit what they are for.
     """
     session = Session()
+    session.connect_timeout_s = connect_timeout_s
     try:
         if isinstance(runner, LocalTaskRunner):
             _open_local(session, runner, DaskTaskRunner())
@@ -173,6 +192,9 @@ def _introduce(session: Session, runner: DaskTaskRunner) -> None:
     session.at_close(lambda: foreign.leave(client, session.topic, registered=registered))
     session.loss_budget = registered
     address = foreign.address_of(client)
+    if not runner.in_process:
+        session.flight_folder = WITH_NANNY
+        foreign.register_worker_plugins(session)
     session.in_process = runner.in_process  # what the arguments of tasks are made for already
     session.description = f"{address}, {_count(len(session.nthreads()), 'worker')}"
 
@@ -192,11 +214,13 @@ def _open_local(session: Session, local: LocalTaskRunner, runner: DaskTaskRunner
         flights = folder / "flights"
         flights.mkdir(mode=0o700)
         session.flight_folder = str(flights)
+        session.deaths_topic, session.tells_deaths = DEATHS_TOPIC, True
         cluster = start_processes(
             session.loop,
             count,
             threads_per_worker=threads,
             folder=str(folder),
+            flights=str(flights),
             **local.worker_options,
         )
     workers = "adaptive workers" if runner.adapt_kwargs else _count(count, "worker")
@@ -213,7 +237,7 @@ def _open_local(session: Session, local: LocalTaskRunner, runner: DaskTaskRunner
 
 
 def _connect(session: Session, target: Any, runner: DaskTaskRunner) -> None:
-    client = foreign.connect(target, session.loop, runner.client_kwargs)
+    client = foreign.connect(target, session.loop, runner.client_kwargs, session.connect_timeout_s)
     session.client = client
     session.at_close(lambda: client.close(timeout=CLOSE_TIMEOUT_S))
     if runner.performance_report_path is not None:

@@ -29,6 +29,7 @@ __all__ = [
     "Run",
     "Scope",
     "Stage",
+    "once_only",
 ]
 
 
@@ -328,6 +329,11 @@ class Parcel:
 
     def __repr__(self) -> str:
         return f"<Parcel {self.id}: {len(self.open)} of {len(self.runs)} open>"
+
+
+def once_only(parcel: Parcel) -> list[int]:
+    """Numbers of the open runs that must not be executed a second time, whatever happens."""
+    return [n for n, run in parcel.open.items() if not run.stage.policy.crash_retries]
 
 
 class Lane:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-import pytest
 
 from daskflow import flow, task
-from daskflow.errors import TaskCrashed
 from daskflow.runner.store import open_store
 from tests.foreign import eventually
 
@@ -46,28 +44,6 @@ def test_a_killed_worker_costs_one_retry_and_is_recorded(scripted, home):
         assert history[-1][0] == "Completed"
         events = [event.event for event in store.events(run.flow_run_id)]
         assert "daskflow.worker.lost" in events
-
-
-@pytest.mark.parametrize("crash_retries", [0, 2])
-def test_a_poison_task_is_executed_exactly_as_often_as_its_budget_says(scripted, crash_retries):
-    body = scripted(["die"] * 10)
-    poison = task(body, name="poison", crash_retries=crash_retries)
-
-    @flow
-    def poisoned():
-        victim = poison.submit("x")
-        rest = innocent.map(range(50))
-        assert rest.result() == list(range(50))
-        with pytest.raises(TaskCrashed, match=f"worker lost {crash_retries + 1} time"):
-            victim.result()
-        assert {future._run.crashes for future in rest} == {0}
-        return [future.state.name for future in rest], victim.state.name
-
-    states, crashed = poisoned()
-
-    assert body.attempts("x") == crash_retries + 1
-    assert crashed == "Crashed"
-    assert set(states) == {"Completed"}
 
 
 def test_retries_are_not_spent_by_lost_workers_nor_crash_retries_by_exceptions(scripted):

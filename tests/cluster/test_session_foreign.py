@@ -17,6 +17,7 @@ from distributed import Client, KilledWorker, LocalCluster
 from daskflow.errors import ClusterError
 from daskflow.runner.cluster import foreign, plugin
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION, LossBudget
+from daskflow.runner.cluster.protocol import WITH_NANNY
 from daskflow.runner.cluster.providers import DaskTaskRunner, resolve_task_runner
 from daskflow.runner.cluster.session import Session, open_session
 from tests.foreign import ForeignCluster, eventually
@@ -62,6 +63,7 @@ def state(client: Client) -> dict[str, Any]:
             "topics": sorted(name for name in topics if name.startswith("daskflow")),
             "subscribers": sorted({who for topic in topics.values() for who in topic.subscribers}),
             "allowed failures": dask_scheduler.allowed_failures,
+            "wrapped": "_track_retire_worker" in vars(dask_scheduler),
         }
 
     found: dict[str, Any] = client.run_on_scheduler(look)
@@ -72,7 +74,7 @@ def test_an_address_is_used_but_not_owned(session: Session, nannied: ForeignClus
     session.wait_for_worker(30)
     assert not session.owned
     assert not session.in_process
-    assert session.flight_folder is None
+    assert session.flight_folder == WITH_NANNY
     assert session.loss_budget
     assert nannied.address in session.description
     assert session.client.submit(abs, -1).result(timeout=20) == 1

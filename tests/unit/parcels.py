@@ -37,6 +37,7 @@ class FakeChannel:
 
     worker = "tcp://127.0.0.1:1"
     pid = 1
+    flight_folder = None
 
     def __init__(self, *, live: bool = False) -> None:
         self.live = live

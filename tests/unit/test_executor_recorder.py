@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import timeit
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,12 @@ from daskflow.runner.cluster.executor import parcel, recorder
 from daskflow.runner.cluster.executor.recorder import (
     Executing,
     FlightRecorder,
+    LastLine,
     flight_file,
     read_flight,
+    read_last_words,
 )
+from daskflow.runner.context import LogLine
 from tests.unit.parcels import code_of, executed, item
 
 WORKER = "tcp://127.0.0.1:4711"
@@ -46,7 +50,7 @@ def folder(tmp_path: Path) -> str:
 
 
 def entries(folder: str) -> set[Executing]:
-    found = read_flight(folder, WORKER)
+    found = read_flight(flight_file(folder, WORKER))
     assert found is not None
     return set(found)
 
@@ -71,9 +75,9 @@ def test_what_was_executing_survives_kill_9(folder: str) -> None:
 
 
 def test_a_worker_that_never_wrote_is_told_from_an_idle_one(folder: str) -> None:
-    assert read_flight(folder, WORKER) is None
+    assert read_flight(flight_file(folder, WORKER)) is None
     FlightRecorder(flight_file(folder, WORKER)).entry(1).stop()
-    assert read_flight(folder, WORKER) == []
+    assert read_flight(flight_file(folder, WORKER)) == []
 
 
 def test_more_parcels_than_places_do_not_share_one(
@@ -99,7 +103,7 @@ def test_places_are_used_again(folder: str) -> None:
         entry.start(number, 1.0)
         entry.stop()
     assert os.path.getsize(path) == size
-    assert read_flight(folder, WORKER) == []
+    assert read_flight(flight_file(folder, WORKER)) == []
 
 
 def test_threads_get_different_places(folder: str) -> None:
@@ -123,7 +127,7 @@ def test_threads_get_different_places(folder: str) -> None:
 def test_a_half_written_file_is_read_as_far_as_it_goes(folder: str) -> None:
     path = flight_file(folder, WORKER)
     FlightRecorder(path).entry(5).start(50, 1.0)
-    os.truncate(path, 24 + 7)
+    os.truncate(path, recorder._HEAD_BYTES + 24 + 7)
     assert entries(folder) == {Executing(5, 50, 1.0)}
 
 
@@ -149,13 +153,13 @@ def test_every_address_is_a_plain_file_name(folder: str, worker: str) -> None:
 
 def test_a_parcel_notes_what_it_executes(folder: str) -> None:
     def look(number: int) -> list[Executing] | None:
-        return read_flight(folder, "tcp://127.0.0.1:1")
+        return read_flight(flight_file(folder, "tcp://127.0.0.1:1"))
 
     channel = executed(code_of(look), [item(4, 4), item(5, 5)], flight_folder=folder)
     for number in (4, 5):
         ((parcel_id, executing, _),) = channel.result(number)
         assert (parcel_id, executing) == (7, number)
-    assert read_flight(folder, channel.worker) == []
+    assert read_flight(flight_file(folder, channel.worker)) == []
 
 
 def test_flows_one_after_the_other_have_files_of_their_own(tmp_path: Path) -> None:
@@ -164,8 +168,42 @@ def test_flows_one_after_the_other_have_files_of_their_own(tmp_path: Path) -> No
         folder.mkdir()
 
         def look(folder: str = str(folder)) -> int:
-            return len(read_flight(folder, "tcp://127.0.0.1:1") or ())
+            return len(read_flight(flight_file(folder, "tcp://127.0.0.1:1")) or ())
 
         assert executed(code_of(look), [item(1)], flight_folder=str(folder)).result(1) == 1
     mine = [path for path in parcel._recorders if path.startswith(str(tmp_path))]
     assert [Path(path).parent.name for path in mine] == ["two"]
+
+
+def test_the_last_lines_and_the_most_memory_are_kept(folder: str) -> None:
+    path = flight_file(folder, WORKER)
+    assert read_last_words(path) is None
+    writing = FlightRecorder(path)
+    for number in range(40):
+        writing.line(LogLine(number, 1, float(number), 20, "print", f"line {number} é" + "x" * 900))
+    held = bytearray(b"x") * 20_000_000
+    writing.look_at_memory()
+    most = read_last_words(path)
+    del held
+    writing.look_at_memory()
+    words = read_last_words(path)
+    assert words is not None
+    assert most is not None
+    assert words.pid == os.getpid()
+    assert words.peak_memory == most.peak_memory
+    assert words.peak_memory is not None
+    assert words.peak_memory > 20_000_000
+    assert [line.number for line in words.lines] == list(range(24, 40))
+    assert words.lines[-1][:2] == (39.0, 39)
+    assert words.lines[-1].text.startswith("line 39 éxxx")
+    assert isinstance(words.lines[0], LastLine)
+
+
+def test_noting_a_run_costs_less_than_a_microsecond(
+    folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = FlightRecorder(flight_file(folder, WORKER)).entry(1).start
+    spent = min(timeit.repeat(lambda: start(7, 1.5), number=20_000, repeat=7)) / 20_000
+    with capsys.disabled():
+        print(f" [flight recorder: {1e9 * spent:.0f} ns a task run] ", end="")
+    assert spent < 1e-6

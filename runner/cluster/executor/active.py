@@ -21,6 +21,7 @@ from daskflow.runner.cluster.protocol import Commit, Item, Order, Report, Told
 from daskflow.runner.context import LogLine
 
 if TYPE_CHECKING:
+    from daskflow.runner.cluster.executor.recorder import FlightRecorder
     from daskflow.runner.cluster.executor.timeouts import Clock
 
 __all__ = ["ActiveParcel", "LineSink"]
@@ -34,15 +35,18 @@ class LineSink:
     A thread that a task leaves behind keeps its context, and so this object: no more than this.
     """
 
-    __slots__ = ("ended", "lines")
+    __slots__ = ("ended", "lines", "note")
 
     def __init__(self) -> None:
         self.lines: deque[LogLine] = deque()
         self.ended = False
+        self.note: Callable[[LogLine], object] | None = None  # keeps it where SIGKILL cannot
 
     def __call__(self, line: LogLine) -> None:
         if not self.ended:
             self.lines.append(line)
+            if self.note is not None:
+                self.note(line)
 
 
 class ActiveParcel:
@@ -60,6 +64,7 @@ class ActiveParcel:
         self.overlapping: dict[int, float] = {}  # the async runs being executed
         self.clocks: dict[int, Clock] = {}  # runs being executed whose time is limited
         self.noted: set[int] = set()  # reported as running
+        self.flight: FlightRecorder | None = None
         self.epoch = time.time() - time.perf_counter()
         self.deadline: float | None = None
         self.untold_bytes = 0

@@ -30,6 +30,10 @@ class Channel(Protocol):
     pid: int
     live: bool  # worker and flow share a process: values are handed over as they are
 
+    @property
+    def flight_folder(self) -> str | None:
+        """A folder that outlives this process and that its nanny can read."""
+
     def send(self, report: Report) -> None:
         """Hand a report over; from any thread, without waiting."""
 
@@ -50,6 +54,7 @@ class DirectChannel:
     """For workers that are threads of the flow process."""
 
     live = True
+    flight_folder = None
 
     def __init__(self, topic: str, worker: str) -> None:
         self._receive = receivers[topic]
@@ -83,6 +88,11 @@ class TopicChannel:
         self._client_id = client_id
         self.worker: str = worker.address
         self.pid = os.getpid()
+
+    @property
+    def flight_folder(self) -> str | None:
+        worker = self._worker
+        return os.path.dirname(worker.local_directory) if worker.nanny else None
 
     @property
     def dask_worker(self) -> Any:

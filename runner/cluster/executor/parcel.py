@@ -20,7 +20,7 @@ from daskflow.runner.cluster.executor.channel import DirectChannel, TopicChannel
 from daskflow.runner.cluster.executor.recorder import FlightEntry, FlightRecorder, flight_file
 from daskflow.runner.cluster.executor.turns import run_in_turn
 from daskflow.runner.cluster.executor.watchdog import unwatch, watch
-from daskflow.runner.cluster.protocol import Order
+from daskflow.runner.cluster.protocol import WITH_NANNY, Order
 
 __all__ = ["execute", "run_live_parcel", "run_parcel"]
 
@@ -48,6 +48,9 @@ def run_parcel(blob: bytes, inputs: Sequence[Any] = ()) -> int:
     order = Order(*pickle.loads(blob))
     channel = TopicChannel(get_worker(), order.topic, order.client_id)
     parcel = ActiveParcel(order, channel)
+    if order.only is not None and order.only != get_worker().id:
+        parcel.report(final=True)  # another worker at the same address: all of it goes back
+        return order.parcel_id
     del order  # what a frame holds outlives the call where an exception is kept
     execute(parcel, inputs)
     return parcel.order.parcel_id
@@ -73,6 +76,16 @@ def execute(parcel: ActiveParcel, inputs: Sequence[Any]) -> None:
     entry = _flight_entry(parcel)
     watch(parcel)
     try:
+        _execute(parcel, inputs, entry)
+        parcel.report(final=True)
+    finally:
+        unwatch(parcel)
+    parcel.let_go()
+
+
+def _execute(parcel: ActiveParcel, inputs: Sequence[Any], entry: FlightEntry | None) -> None:
+    codes = parcel.order.codes
+    try:
         functions = load_functions(codes)
         if codes[0].is_async:
             if entry is not None:
@@ -85,18 +98,17 @@ def execute(parcel: ActiveParcel, inputs: Sequence[Any]) -> None:
         parcel.sink.ended = True
         raise
     finally:
-        unwatch(parcel)
         if entry is not None:
             entry.stop()
-    parcel.report(final=True)
-    parcel.let_go()
 
 
 def _flight_entry(parcel: ActiveParcel) -> FlightEntry | None:
-    folder = parcel.order.flight_folder
+    folder, topic = parcel.order.flight_folder, ""
+    if folder == WITH_NANNY:
+        folder, topic = parcel.channel.flight_folder, parcel.order.topic
     if folder is None:
         return None
-    path = flight_file(folder, parcel.channel.worker)
+    path = flight_file(folder, parcel.channel.worker, topic)
     with _lock:
         recorder = _recorders.get(path)
         if recorder is None:
@@ -104,4 +116,5 @@ def _flight_entry(parcel: ActiveParcel) -> FlightEntry | None:
                 if other.is_idle():
                     del _recorders[other.path]
             recorder = _recorders[path] = FlightRecorder(path)
+        parcel.flight, parcel.sink.note = recorder, recorder.line
         return recorder.entry(parcel.order.parcel_id)

@@ -14,7 +14,7 @@ import time
 from daskflow.runner.cluster.executor.active import ActiveParcel
 from daskflow.runner.cluster.executor.timeouts import give_up_late
 
-__all__ = ["unwatch", "watch"]
+__all__ = ["unwatch", "watch", "watched"]
 
 _logger = logging.getLogger(__name__)
 
@@ -45,6 +45,11 @@ def unwatch(parcel: ActiveParcel) -> None:
     _parcels.discard(parcel)
 
 
+def watched(topic: str) -> list[ActiveParcel]:
+    """The parcels of one driver that are being executed here, or whose end is being told."""
+    return [parcel for parcel in list(_parcels) if parcel.order.topic == topic]
+
+
 def _run() -> None:
     idle = 0
     while True:
@@ -63,6 +68,8 @@ def _look_around() -> bool:
     A function of its own, so that no variable of the sleeping thread holds a finished parcel.
     """
     parcels = list(_parcels)
+    for flight in {parcel.flight for parcel in parcels if parcel.flight is not None}:
+        flight.look_at_memory()
     for parcel in parcels:
         try:
             _look_after(parcel, parcel.now())

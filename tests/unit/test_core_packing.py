@@ -263,7 +263,7 @@ def test_parcels_of_many_slots_are_neither_too_few_to_share_nor_too_many_to_hand
 
     most = size(ready)
     assert 1 <= most <= min(ready, rules.max_runs)
-    assert most == 1 or most * cost_s <= full_parcel_s(slots, rules)
+    assert most == 1 or most * cost_s <= full_parcel_s(slots, rules, ready * cost_s)
     # while parcels of this size are handed out, each slot gets one before it has done its own
     enough_s = slots * rules.scheduler_s
     work_s = ready * cost_s + flying_s

@@ -120,10 +120,12 @@ def run_map(
         if leftovers is not None:
             leftovers.streams.add(stream)
         return stream
-    pace = () if max_in_flight is None else (host.pace(max_in_flight),)
-    futures: FutureList[Any] = FutureList(
-        (host.submit(task, args, kwargs, first, *pace) for args, kwargs in mapped.calls), tolerance
-    )
+    if max_in_flight is None:
+        made = (host.submit(task, args, kwargs, first) for args, kwargs in mapped.calls)
+    else:
+        pace = host.pace(max_in_flight)
+        made = (host.submit(task, args, kwargs, first, pace) for args, kwargs in mapped.calls)
+    futures: FutureList[Any] = FutureList(made, tolerance)
     if tolerance is not None:
         for future in futures:
             tolerance.add(future)

@@ -88,7 +88,7 @@ def _steps(
                 run.looked_at = True  # the caller gets what interrupted it
                 raise
             continue
-        started_at, cpu = time.time(), time.thread_time()
+        started_at, began, cpu = time.time(), time.perf_counter(), time.thread_time()
         value: Any = None
         caught: BaseException | None = None
         looked: Any = None
@@ -113,7 +113,7 @@ def _steps(
                 caught.__cause__ = ran_out.__cause__ or ran_out
             if caught is None and looked is not None:
                 try:
-                    took = time.time() - started_at
+                    took = time.perf_counter() - began
                     inline_cache.store_inline(looked, run, value, started_at, took)
                 except DaskflowError as error:
                     value, caught = None, error
@@ -121,7 +121,7 @@ def _steps(
             run.number,
             caught is None,
             started_at,
-            time.time() - started_at,
+            time.perf_counter() - began,
             (BOUND_LIVE, value),
             caught,
             isinstance(caught, _INTERRUPTS),

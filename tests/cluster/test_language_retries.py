@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 
 from daskflow import exponential_backoff, flow, runtime, task
 from daskflow.config import get_settings
+from daskflow.runner import driving
 from daskflow.runner.store import open_store
 
 PARALLEL = pytest.mark.parametrize("where", ["processes", "threads", "external"], indirect=True)
@@ -145,3 +149,22 @@ def test_settings_give_the_default_and_an_option_overrules_it(monkeypatch):
         return task(failing(2)).submit().result(), own.state.name
 
     assert defaults() == (3, "Failed")
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_retry_comes_in_time_though_the_clock_is_set_meanwhile(monkeypatch, cluster, hours):
+    ahead_s = 0.0
+    clocks = SimpleNamespace(time=lambda: time.time() + ahead_s, monotonic=time.monotonic)
+    monkeypatch.setattr(driving, "time", clocks)
+
+    @flow(task_runner=cluster)
+    def retrying():
+        nonlocal ahead_s
+        assert task(failing(0)).submit().result() == 1
+        ahead_s = hours * 3600.0
+        started = time.monotonic()
+        body = task(failing(1), retries=1, retry_delay_seconds=0.3)
+        assert body.submit().result(timeout=20) == 2
+        return time.monotonic() - started
+
+    assert retrying() >= 0.3

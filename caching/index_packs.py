@@ -2,7 +2,8 @@
 
 Packs are listed and read once, then kept as columns; a key is found by one dict look-up.  A pack is
 never changed: removing rows writes a new pack and then deletes the old one.  Where several packs
-hold a key, the one written first wins, by its name.
+hold a key, the one written first wins, by its name.  The name also has the sha256 of the file: one
+hash of a pack finds the damage that the seals of its thousand rows would.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class _Pack(NamedTuple):
     path: str
     table: pa.Table
     positions: dict[str, int]
+    whole: bool
 
 
 class Packs:
@@ -49,18 +51,22 @@ class Packs:
         self._listed = False
         self._lock = threading.Lock()
 
-    def find(self, keys: Iterable[str]) -> dict[str, list[Entry]]:
-        """Return the entries of those keys that packs hold, oldest pack first, seals unchecked."""
+    def find(self, keys: Iterable[str]) -> Iterator[tuple[Entry, bool]]:
+        """Yield the entries of those keys that packs hold, oldest pack first, seals unchecked.
+
+        With each goes whether its pack has the very bytes that were written.
+        """
         self.load()
         wanted: dict[str, list[str]] = {}
+        where = self._where
         for key in keys:
-            for path in self._where.get(key, ()):
-                wanted.setdefault(path, []).append(key)
-        found: dict[str, list[Entry]] = {}
+            if key in where:
+                for path in where[key]:
+                    wanted.setdefault(path, []).append(key)
         for path in sorted(wanted):
-            for key, row in zip(wanted[path], self._rows(path, wanted[path]), strict=True):
-                found.setdefault(key, []).append(entry_of(row, path))
-        return found
+            whole = self._packs[path].whole
+            for row in self._rows(path, wanted[path]):
+                yield entry_of(row, path), whole
 
     def _rows(self, path: str, keys: Sequence[str]) -> list[tuple[Any, ...]]:
         """The rows of `keys` in a pack; those of a pack that much is asked of are kept a while."""
@@ -75,11 +81,12 @@ class Packs:
                 self._recent.popitem(last=False)
         return [rows[place] for place in places]
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield every row of every pack, seals unchecked."""
+    def entries(self) -> Iterator[tuple[Entry, bool]]:
+        """Yield every row of every pack, as `find`."""
         self.load()
         for path in sorted(self._packs):
-            yield from rows_of(self._packs[path].table, path)
+            pack = self._packs[path]
+            yield from ((entry, pack.whole) for entry in rows_of(pack.table, path))
 
     def load(self) -> None:
         """Read the packs that are there, once."""
@@ -100,7 +107,8 @@ class Packs:
             self._damaged(path, f"{type(error).__name__}: {error}")
             return
         positions = {key: row for row, key in enumerate(table.column("key").to_pylist())}
-        self._packs[path] = _Pack(path, table, positions)
+        whole = path.endswith(f"-{hashlib.sha256(data).hexdigest()[:32]}.parquet")
+        self._packs[path] = _Pack(path, table, positions, whole)
         for key in positions:
             self._where[key] = (*self._where.get(key, ()), path)
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
-from daskflow.caching.index import Entry, blob_name, write_rows
+from daskflow.caching.index import Entry, StoredParts, blob_name, write_rows
 from daskflow.caching.store_layout import BLOBS, blob_path, check_key, index_path
 from daskflow.caching.store_reader import ResultReader
 from daskflow.caching.store_upkeep import (
@@ -179,7 +179,7 @@ class ResultStore(ResultReader):
         entry = Entry(
             *(check_key(new.key), new.task, encoded.codec, new.content_digest, blob, size),
             *(payload, round(new.created_unix, 6), expires, duration),
-            {str(name): str(part) for name, part in new.parts.items()},
+            StoredParts.of(new.parts),
             encoded.schema,
         )
         return self.sealer.sealed(entry)

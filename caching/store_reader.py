@@ -86,15 +86,17 @@ class ResultReader:
         """
         self._check_format()
         now = time.time()
-        wanted = [key for key in dict.fromkeys(keys) if check_key(key) not in self._misses]
+        wanted = [key for key in dict.fromkeys(keys) if key not in self._misses]
         found: dict[str, Entry] = {}
-        for key, entries in self.packs.find(wanted).items():
-            if entry := next((e for e in entries if self._usable(e, key, e.pack or "", now)), None):
-                found[key] = entry
-        for key, data in self._read_rows([k for k in wanted if k not in found]).items():
-            if entry := self._read_row(key, data, now):
-                found[key] = entry
-        self._misses.update(key for key in wanted if key not in found)
+        for entry, whole in self.packs.find(wanted):
+            if entry.key not in found and self._usable(entry, entry.key, entry.pack or "", now, whole):
+                found[entry.key] = entry
+        # what no pack holds may become a path
+        missing = [check_key(key) for key in wanted if key not in found]
+        for key, data in self._read_rows(missing).items():
+            if read := self._read_row(key, data, now):
+                found[key] = read
+        self._misses.update(key for key in missing if key not in found)
         return found
 
     def _read_rows(self, keys: Sequence[str]) -> dict[str, bytes]:
@@ -131,12 +133,15 @@ class ResultReader:
         # no row at all is one of another format version: a plain miss
         return rows[0] if rows and self._usable(rows[0], key, path, now) else None
 
-    def _usable(self, entry: Entry, key: str, path: str, now: float) -> bool:
+    def _usable(self, entry: Entry, key: str, path: str, now: float, whole: bool = False) -> bool:
+        """Say whether an entry is a hit; `whole`: its file is known to be undamaged."""
         ours = "hmac:" if self._sealed_with_secret else "sha256:"
-        if entry.key == key and entry.seal.startswith(_SEALS) and not entry.seal.startswith(ours):
+        if not entry.seal.startswith(ours) and entry.key == key and entry.seal.startswith(_SEALS):
             _log.warning("%s is not sealed with this store's secret; it counts as a miss", path)
             return False
-        if entry.key != key or not self.sealer.holds(entry):
+        # with a secret only the seal tells who wrote it
+        sealed = (whole and not self._sealed_with_secret) or self.sealer.holds(entry)
+        if entry.key != key or not sealed:
             self.quarantine(path, "its seal does not fit")
             return False
         return not entry.expired(now) and (self.allow_pickle or not is_pickled(entry.codec))
@@ -268,8 +273,9 @@ class ResultReader:
         self._check_format()
         self.packs.forget()
         seen = set()
-        for entry in self.packs.entries():
-            if entry.key not in seen and self._usable(entry, entry.key, entry.pack or "", 0.0):
+        for entry, whole in self.packs.entries():
+            path = entry.pack or ""
+            if entry.key not in seen and self._usable(entry, entry.key, path, 0.0, whole):
                 seen.add(entry.key)
                 yield entry
         names = sorted(self._listed(INDEX) - seen)

@@ -113,6 +113,7 @@ def schema_to_text(schema: pa.Schema) -> str:
     return base64.b64encode(schema.serialize().to_pybytes()).decode()
 
 
+@lru_cache(maxsize=256)
 def schema_from_text(text: str) -> pa.Schema:
     """Return the schema that `schema_to_text` wrote."""
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))

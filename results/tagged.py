@@ -28,6 +28,7 @@ Json = Any
 Leaf = Callable[[Any], Json]
 _PLAIN = frozenset({str, bool, type(None)})
 _INT64 = 2**63
+_loads = json.JSONDecoder().decode  # `json.loads` would look for the encoding first
 
 
 class Untagged(Exception):
@@ -54,7 +55,7 @@ def load_json(data: bytes, part: Callable[[str, list[Any]], Any] | None = None) 
     """Return the value of tagged JSON; `part` resolves the tags that `leaf` has written."""
 
     if b'"$"' not in data:
-        return json.loads(data)  # no tag at all; a hook would cost a decoder of its own
+        return _loads(str(data, "utf-8"))  # no tag at all; a hook would cost a decoder of its own
 
     def hook(found: dict[str, Any]) -> Any:
         if len(found) != 1 or "$" not in found:

@@ -80,7 +80,7 @@ def entry_as_dict(entry: Entry) -> dict[str, Any]:
     """Return an entry for ``--json``, without its value."""
     columns = entry._asdict()
     del columns["payload"]
-    return columns
+    return columns | {"parts": dict(entry.parts)}
 
 
 @cache.command("stats")

@@ -235,6 +235,48 @@ def test_a_row_under_another_key_is_no_hit(store):
     assert again(store).lookup([key(2)]) == {}
 
 
+def test_a_blob_that_lost_power_cut_short_is_written_again_by_who_makes_it_again(tmp_path):
+    store = ResultStore(str(tmp_path))
+    entry = publish(store, 1, LARGE)
+    path = tmp_path / blob_path(entry.blob)
+    path.write_bytes(path.read_bytes()[: entry.size_bytes // 2])
+    assert publish(again(store), 2, LARGE, content_digest=entry.content_digest).blob == entry.blob
+    assert same(value_of(store, 1), LARGE)
+
+
+def test_only_what_no_checksum_covers_is_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", synced.append)
+    store = ResultStore(str(tmp_path))
+    publish(store, 1, LARGE)
+    store.publish_many([new(i, i) for i in range(2, 9)])
+    publish(store, 1, LARGE, replace=True)
+    assert len(synced) == 1  # the format file
+
+
+def test_equal_bytes_of_other_contents_are_other_blobs(store):
+    """A quick checksum alone can be forged; with it goes the digest of what was returned."""
+    one, other = (publish(store, n, LARGE, content_digest=key(("content", n))) for n in (1, 2))
+    assert one.blob != other.blob
+
+
+def test_in_a_whole_pack_a_secret_still_tells_who_wrote_a_row(url):
+    ours = ResultStore(url, secret=b"s3cret")
+    theirs = ResultStore(f"{url}-other", secret=b"another")
+    forged = [theirs.prepare(new(n, n)) for n in (1, 2)]
+    publish(ours, 3, "mine")
+    ours.packs.publish(forged, NOW)
+    assert list(ResultStore(url, secret=b"s3cret").lookup([key(n) for n in (1, 2, 3)])) == [key(3)]
+
+
+def test_parts_of_a_key_are_read_when_they_are_asked_for(store):
+    entry = publish(store, 1, "a")
+    found = again(store).lookup([key(1)])[key(1)]
+    assert found.parts == entry.parts == {"arg:x": key(1), "code": key("code")}
+    assert (len(found.parts), found.parts["code"]) == (2, key("code"))
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
 # ---- the format file
 
 

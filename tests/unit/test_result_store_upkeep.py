@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daskflow.caching.index import Entry, Sealer, read_table, rows_of, write_rows
+from daskflow.caching.index import Entry, Sealer, StoredParts, read_table, rows_of, write_rows
 from daskflow.caching.index_plan import LookupPlan, plan_gc, plan_lookup
 from daskflow.caching.store import ResultStore
 from daskflow.caching.store_layout import blob_path
@@ -54,7 +54,7 @@ ENTRIES = st.builds(
     created_unix=st.integers(0, 2_000_000).map(float),
     expires_unix=st.none() | st.integers(0, 2_000_000).map(float),
     duration_s=st.none() | st.floats(0, 1e6),
-    parts=st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2),
+    parts=st.dictionaries(st.text(max_size=3), st.text(max_size=3), max_size=2).map(StoredParts.of),
     schema=st.none() | st.text(max_size=5),
     seal=st.just(""),
     pack=st.none(),

@@ -1,0 +1,229 @@
+"""Single flight across flow processes: what another one is making is waited for, not made again.
+
+Before a parcel goes to a worker, its runs that are cached claim their keys, all parcels of a turn
+in one transaction.  A run whose key somebody else has claimed is taken out of its parcel and
+waits; once the claim is gone it is looked up again, and claimed again if nothing is there.  A claim
+goes with the end of its run, or when the run comes back without one.  Only look-ups that missed
+get here, so a hit costs nothing.  Without claims, or when their store fails, everything is sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from daskflow.errors import StoreError
+from daskflow.runner.context import FLOW_LOGGER, TASK_LOGGER, LogLine
+from daskflow.runner.core.decisions import Transition
+from daskflow.runner.core.driver import Driver
+from daskflow.runner.core.graph import Parcel, Run
+from daskflow.runner.core.states import AWAITING_RETRY, FINAL, PENDING
+
+if TYPE_CHECKING:
+    from daskflow.caching.claims import Claims
+
+__all__ = ["ClaimDesk"]
+
+_logger = logging.getLogger(FLOW_LOGGER)
+
+_FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.25  # at claims of others; the pauses grow
+_PAUSE_S = 30.0  # without claims, after their store has failed
+
+
+class ClaimDesk:
+    """The claims of one driver; but for the store, in the driver's thread.
+
+    Parameters
+    ----------
+    driver : Driver
+    post : callable
+        ``post(call, *args)`` has `call` made in the driver's thread.
+    place_of : callable
+        The name of what a run makes; None for one that makes nothing that can be found again.
+    look_again : callable
+        Looks runs up that have waited.
+    """
+
+    def __init__(
+        self,
+        driver: Driver,
+        post: Callable[..., None],
+        place_of: Callable[[Run], str | None],
+        look_again: Callable[[Sequence[Run]], None],
+    ) -> None:
+        self.make: Callable[[], Claims] | None = None  # None: claims nothing
+        self.send: Callable[[Sequence[Parcel]], None] = lambda parcels: None
+        self.tell: Callable[[Parcel, LogLine], None] = lambda parcel, line: None
+        self.next_look: float | None = None
+        self._driver = driver
+        self._post = post
+        self._place_of = place_of
+        self._look_again = look_again
+        self._pool: ThreadPoolExecutor | None = None
+        self._claims: Claims | None = None  # of the pool's thread
+        self._claimed: dict[Run, str] = {}
+        self._waiting: dict[Run, str] = {}
+        self._pause_s = _FIRST_LOOK_S
+        self._looking = False
+        self._off_until = 0.0
+
+    # -- before a parcel goes ------------------------------------------------------------------
+
+    def pass_on(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
+        """Return the parcels that may go at once; the others go when their keys are claimed."""
+        if self.make is None or time.monotonic() < self._off_until:
+            return parcels
+        go: list[Parcel] = []
+        hold: list[Parcel] = []
+        places: list[str] = []
+        for parcel in parcels:
+            wanted = self._places(parcel)
+            (hold if wanted else go).append(parcel)
+            places += wanted
+        if hold:
+            self._in_pool(self._take, hold, places)
+        return go
+
+    def _places(self, parcel: Parcel) -> list[str]:
+        places = []
+        for run in parcel.runs:
+            if run.cache is not None and not run.redo and (place := self._place_of(run)):
+                self._claimed[run] = place
+                places.append(place)
+        return places
+
+    def _take(self, parcels: list[Parcel], places: list[str]) -> None:
+        """In the pool's thread."""
+        refused: set[str] = set()
+        try:
+            refused = self._kept().take(places)
+        finally:
+            self._post(self._taken, parcels, refused)
+
+    def _taken(self, parcels: list[Parcel], refused: set[str]) -> None:
+        go = []
+        for parcel in parcels:
+            if parcel.id not in self._driver.parcels:  # dropped meanwhile
+                continue
+            # a run that goes once more goes whoever else makes its result by now
+            parked = [
+                run
+                for run in parcel.open.values()
+                if run.state == PENDING and self._claimed.get(run) in refused
+            ]
+            if not parked and len(parcel.open) == len(parcel.runs):
+                go.append(parcel)
+                continue
+            self._park(parcel, parked)
+            self._driver.recall(parcel.id, parked)
+        if go:
+            self.send(go)
+
+    def _park(self, parcel: Parcel, runs: Iterable[Run]) -> None:
+        for run in runs:
+            if not self._waiting:  # told of the first one only: there may be thousands
+                now, text = time.time(), "waits for another flow run that makes the same result"
+                line = LogLine(run.number, run.attempt + 1, now, logging.INFO, TASK_LOGGER, text)
+                self.tell(parcel, line)
+                self._pause_s = _FIRST_LOOK_S
+                self.next_look = now + self._pause_s
+            self._waiting[run] = self._claimed.pop(run)
+
+    # -- while it is with a worker -------------------------------------------------------------
+
+    def started(self, run: Run) -> None:
+        """A worker tells that `run` is executing."""
+        if (place := self._claimed.get(run)) is not None:
+            self._in_pool(self._tell, [place], True)
+
+    def waits(self, parcel: Parcel) -> None:
+        """What is executing of this parcel waits for other runs."""
+        places = [place for run in parcel.open.values() if (place := self._claimed.get(run))]
+        if places:
+            self._in_pool(self._tell, places, False)
+
+    def _tell(self, places: list[str], executing: bool) -> None:
+        self._kept().executing(places, executing)
+
+    # -- afterwards ----------------------------------------------------------------------------
+
+    def came_back(self, done: Sequence[Parcel], transitions: Sequence[Transition]) -> None:
+        """Parcels are closed, and runs wait for their next attempt: what is not out is let go."""
+        if self._claimed:
+            runs = [run for parcel in done for run in parcel.open.values()]
+            runs += [each.run for each in transitions if each.state == AWAITING_RETRY]
+            self.let_go([run for run in runs if run.parcel is None])
+
+    def let_go(self, runs: Iterable[Run]) -> None:
+        """These runs make nothing any more."""
+        if self._claimed:
+            places = [place for run in runs if (place := self._claimed.pop(run, None))]
+            if places:
+                self._in_pool(self._release, places)
+
+    def _release(self, places: list[str]) -> None:
+        self._kept().release(places)
+
+    # -- those that wait -----------------------------------------------------------------------
+
+    def look(self, now: float) -> None:
+        """Look whether those that wait may go on, if it is time."""
+        if self.next_look is None or now < self.next_look or self._looking:
+            return
+        for run in [run for run in self._waiting if run.state in FINAL]:
+            del self._waiting[run]
+        self.next_look = None
+        if self._waiting:
+            self._looking = True
+            self._in_pool(self._look, set(self._waiting.values()))
+
+    def _look(self, places: set[str]) -> None:
+        """In the pool's thread."""
+        free = places
+        try:
+            free = self._kept().free(places)
+        finally:
+            self._post(self._looked, free)
+
+    def _looked(self, free: set[str]) -> None:
+        self._looking = False
+        again = [run for run, place in self._waiting.items() if place in free]
+        for run in again:
+            del self._waiting[run]
+        if self._waiting:
+            self._pause_s = min(1.5 * self._pause_s, _LAST_LOOK_S)
+            self.next_look = time.time() + self._pause_s
+        if again:
+            self._look_again(again)
+
+    # -- the store -----------------------------------------------------------------------------
+
+    def _in_pool(self, call: Callable[..., None], *args: Any) -> None:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="daskflow-claims")
+        self._pool.submit(self._guarded, call, args)
+
+    def _guarded(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
+        try:
+            call(*args)
+        except StoreError as error:  # then everybody executes, as without claims
+            self._off_until = time.monotonic() + _PAUSE_S
+            _logger.debug("cache keys are not claimed for a while: %s", error)
+        except Exception:  # a defect of ours: the run goes as without claims
+            _logger.exception("cache keys are not claimed")
+
+    def _kept(self) -> Claims:
+        if self._claims is None:
+            assert self.make is not None
+            self._claims = self.make()
+        return self._claims
+
+    def close(self) -> None:
+        """Claim nothing more, and give everything up."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._claims is not None:
+            self._claims.close()

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DaskflowError
@@ -53,7 +54,9 @@ class CacheDesk:
         self._led: dict[Run, tuple[StoreAddress, str]] = {}
         self._followers: dict[Run, list[Run]] = {}
         self._warned = False
-        self.claims = ClaimDesk(driver, post, self._place_of, self._look_again)
+        self.claims = ClaimDesk(
+            driver, post, self._place_of, self._place_of_rider, self._look_again
+        )
 
     def pass_on(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
         """Return the parcels that may go at once; the others go when their keys are claimed."""
@@ -61,11 +64,14 @@ class CacheDesk:
 
     def _place_of(self, run: Run) -> str | None:
         led = self._led.get(run)
-        if led is None:
-            return None
-        from daskflow.caching.claims import claim_place  # only flows that cache get here
+        return None if led is None else _claim_place(*led)
 
-        return claim_place(led[0].url, led[1])
+    def _place_of_rider(self, run: Run) -> str | None:
+        cache = _cache(run)
+        with suppress(DaskflowError):
+            if cache.why is None and not cache.plan.refresh and (key := cache.key()) is not None:
+                return _claim_place(cache.plan.store, key.key)
+        return None
 
     def _look_again(self, runs: Sequence[Run]) -> None:
         """Look runs up that led, and waited for another process."""
@@ -212,6 +218,12 @@ class CacheDesk:
 def _cache(run: Run) -> RunCache:
     cache: Any = run.cache
     return cache  # type: ignore[no-any-return]
+
+
+def _claim_place(address: StoreAddress, key: str) -> str:
+    from daskflow.caching.claims import claim_place  # only flows that cache get here
+
+    return claim_place(address.url, key)
 
 
 def _key_of(cache: RunCache) -> str | None:

@@ -42,7 +42,9 @@ class ClaimDesk:
     post : callable
         ``post(call, *args)`` has `call` made in the driver's thread.
     place_of : callable
-        The name of what a run makes; None for one that makes nothing that can be found again.
+        The name of what a run makes that was looked up; None for others.
+    place_of_rider : callable
+        The same for one that is with a worker and was not, if its key is known by now.
     look_again : callable
         Looks runs up that have waited.
     """
@@ -52,6 +54,7 @@ class ClaimDesk:
         driver: Driver,
         post: Callable[..., None],
         place_of: Callable[[Run], str | None],
+        place_of_rider: Callable[[Run], str | None],
         look_again: Callable[[Sequence[Run]], None],
     ) -> None:
         self.make: Callable[[], Claims] | None = None  # None: claims nothing
@@ -61,11 +64,13 @@ class ClaimDesk:
         self._driver = driver
         self._post = post
         self._place_of = place_of
+        self._place_of_rider = place_of_rider
         self._look_again = look_again
         self._pool: ThreadPoolExecutor | None = None
         self._claims: Claims | None = None  # of the pool's thread
         self._claimed: dict[Run, str] = {}
         self._waiting: dict[Run, str] = {}
+        self._kept_for: dict[int, list[str]] = {}  # by parcel, until what follows is claimed
         self._pause_s = _FIRST_LOOK_S
         self._looking = False
         self._off_until = 0.0
@@ -134,10 +139,36 @@ class ClaimDesk:
 
     # -- while it is with a worker -------------------------------------------------------------
 
-    def started(self, run: Run) -> None:
-        """A worker tells that `run` is executing."""
-        if (place := self._claimed.get(run)) is not None:
-            self._in_pool(self._tell, [place], True)
+    def started(self, parcel: Parcel, runs: Sequence[Run]) -> None:
+        """A worker tells that these runs of a parcel are executing.
+
+        One that rode along with its input is claimed now: its key was not known before.
+        """
+        if self.make is None or time.monotonic() < self._off_until:
+            return
+        for run in runs:
+            if run.cache is None or run.redo:
+                continue
+            place, late = self._claimed.get(run), False
+            if place is None and (place := self._place_of_rider(run)) is not None:
+                self._claimed[run], late = place, True
+            if place is not None:
+                self._in_pool(self._tell, [place], True, late)
+        self._give_up(self._kept_for.pop(parcel.id, []))
+
+    def ended(self, parcel: Parcel, numbers: Iterable[int]) -> None:
+        """Runs of a parcel are about to end: claims are kept until what rides along has its own.
+
+        Else somebody who waits for the first of a chain would make the second one at once, which
+        a worker is executing already.
+        """
+        if self._claimed:
+            open_runs = parcel.open
+            ended = {run for n in numbers if (run := open_runs.get(n)) in self._claimed}
+            rides = (r.cache is not None and r not in self._claimed for r in open_runs.values())
+            if ended and any(rides):
+                kept = self._kept_for.setdefault(parcel.id, [])
+                kept += [self._claimed.pop(run) for run in ended if run is not None]
 
     def waits(self, parcel: Parcel) -> None:
         """What is executing of this parcel waits for other runs."""
@@ -145,13 +176,19 @@ class ClaimDesk:
         if places:
             self._in_pool(self._tell, places, False)
 
-    def _tell(self, places: list[str], executing: bool) -> None:
-        self._kept().executing(places, executing)
+    def _tell(self, places: list[str], executing: bool, take: bool = False) -> None:
+        claims = self._kept()
+        if take:  # somebody else may have it: this one executes all the same
+            claims.take(places)
+        claims.executing(places, executing)
 
     # -- afterwards ----------------------------------------------------------------------------
 
     def came_back(self, done: Sequence[Parcel], transitions: Sequence[Transition]) -> None:
         """Parcels are closed, and runs wait for their next attempt: what is not out is let go."""
+        if self._kept_for:
+            for parcel in done:
+                self._give_up(self._kept_for.pop(parcel.id, []))
         if self._claimed:
             runs = [run for parcel in done for run in parcel.open.values()]
             runs += [each.run for each in transitions if each.state == AWAITING_RETRY]
@@ -160,9 +197,11 @@ class ClaimDesk:
     def let_go(self, runs: Iterable[Run]) -> None:
         """These runs make nothing any more."""
         if self._claimed:
-            places = [place for run in runs if (place := self._claimed.pop(run, None))]
-            if places:
-                self._in_pool(self._release, places)
+            self._give_up([place for run in runs if (place := self._claimed.pop(run, None))])
+
+    def _give_up(self, places: list[str]) -> None:
+        if places:
+            self._in_pool(self._release, places)
 
     def _release(self, places: list[str]) -> None:
         self._kept().release(places)

@@ -251,11 +251,14 @@ class DriverThread(Inbox):
             driver.started(parcel.id, number, at, report.worker)
             if (run := parcel.open.get(number)) is not None:
                 self.outlet.running(run)
-                self.claims.started(run)
         if report.commits:
             self._desk.committed(parcel, report.commits)
         if report.told:
+            self.claims.ended(parcel, [told[0] for told in report.told])
             driver.outcomes(parcel.id, dispatch.outcomes(report, parcel), report.worker, report.pid)
+        if report.running:
+            runs = [run for n, _ in report.running if (run := parcel.open.get(n)) is not None]
+            self.claims.started(parcel, runs)
         for number, slot in report.gone:
             if (run := parcel.open.get(number)) is not None:
                 driver.value_lost(run.deps[slot])

@@ -37,14 +37,28 @@ def wants(count):
     assert futures.result() == [n * 10 for n in range(count)]
     return sorted(future.state.name for future in futures)
 
+@task(cache_policy=INPUTS)
+def later(n):
+    with (folder / "executed").open("a") as file:
+        file.write("later\\n")
+    time.sleep(takes)
+    return n + 1
+
+@flow(task_runner="threads")
+def chain(count):
+    futures = [first := slow.submit(0), second := later.submit(first), later.submit(second)]
+    print("submitted", flush=True)
+    assert futures[-1].result() == 2
+    return sorted(future.state.name for future in futures)
+
 import dask.distributed, pyarrow.parquet  # so that flows begin at once
 for line in sys.stdin:
-    place, run_store, count, takes = json.loads(line)
+    place, run_store, count, takes, name = json.loads(line)
     folder = Path(place)
     os.environ["DASKFLOW_STORE__URL"] = f"sqlite:///{place}/{run_store}"
     os.environ["DASKFLOW_RESULTS__STORAGE"] = f"{place}/results"
     get_settings.cache_clear()
-    print(*wants(count), flush=True)
+    print(*globals()[name](count), flush=True)
 """
 
 
@@ -61,9 +75,15 @@ class FlowProcess:
         )
 
     def begins(
-        self, folder: Path, run_store: str = "runs.db", count: int = 1, takes_s: float = 0.0
+        self,
+        folder: Path,
+        run_store: str = "runs.db",
+        count: int = 1,
+        takes_s: float = 0.0,
+        flow: str = "wants",
     ) -> None:
-        self.process.stdin.write(json.dumps([str(folder), run_store, count, takes_s]) + "\n")
+        told = [str(folder), run_store, count, takes_s, flow]
+        self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
 
     def submitted(self) -> None:
@@ -139,6 +159,17 @@ def test_two_processes_share_the_work_of_the_same_map(pair, tmp_path):
     states = [*pair[0].ended(), *pair[1].ended()]
     assert len(executed(tmp_path)) == states.count("Completed") == 20
     assert states.count("Cached") == 20
+
+
+def test_a_chain_is_made_once_though_its_later_keys_are_not_known_before(pair, tmp_path):
+    (tmp_path / "go").touch()
+    for each in pair:
+        each.begins(tmp_path, takes_s=0.4, flow="chain")
+    for each in pair:
+        each.submitted()
+    states = [*pair[0].ended(), *pair[1].ended()]
+    assert executed(tmp_path) == ["0", "later", "later"]
+    assert states.count("Cached") == 3
 
 
 def test_a_claim_of_a_process_that_was_killed_is_free_at_once(pair, tmp_path, eventually):

@@ -49,7 +49,9 @@ class Desk(ClaimDesk):
         self.sent: list = []
         self.again: list = []
         self.noted = Noted()
-        super().__init__(self.story.driver, self._call, self.places.get, self.again.extend)
+        self.riders: dict = {}
+        finders = self.places.get, self.riders.get
+        super().__init__(self.story.driver, self._call, *finders, self.again.extend)
         self.make = lambda: self.noted
         self.send = self.sent.extend
 
@@ -92,7 +94,7 @@ def test_a_run_is_sent_once_its_key_is_claimed_and_lets_go_when_it_has_ended(des
     (run,) = desk.wants("k")
     desk.turn()
     assert (desk.sent, desk.noted.mine) == ([run.parcel], {"k"})
-    desk.started(run)
+    desk.started(run.parcel, [run])
     assert desk.noted.running == {"k"}
     desk.waits(run.parcel)
     assert desk.noted.running == set()
@@ -157,7 +159,7 @@ def test_a_run_that_comes_back_holds_no_claim_until_it_goes_again(desk, how):
     story = desk.story
     (run,) = desk.wants("k", retries=1)
     desk.turn()
-    desk.started(run)
+    desk.started(run.parcel, [run])
     assert desk.noted.running == {"k"}
     if how == "lost":
         story.lose(run, executing=[run])
@@ -188,3 +190,38 @@ def test_runs_that_are_not_cached_ask_nobody(desk):
     desk.make = pytest.fail
     desk.turn()
     assert run.parcel in desk.sent
+
+
+def test_the_first_of_a_chain_is_given_up_when_the_second_is_claimed(desk):
+    story = desk.story
+    (first,) = desk.wants("k", takes_s=0.001)
+    second = story.submit_cached(story.task(takes_s=0.001), CacheNote(), first)
+    desk.turn()
+    parcel = first.parcel
+    assert second.parcel is parcel
+    desk.ended(parcel, [first.number])
+    story.ok(first)
+    desk.turn()
+    assert (first.state, desk.noted.mine) == (COMPLETED, {"k"})
+    desk.riders[second] = "l"  # its key can be made now
+    desk.started(parcel, [second])
+    assert (desk.noted.mine, desk.noted.running) == ({"l"}, {"l"})
+    desk.ended(parcel, [second.number])
+    story.ok(second)
+    desk.turn()
+    assert desk.noted.mine == set()
+
+
+def test_the_first_of_a_chain_is_given_up_with_its_parcel_at_the_latest(desk):
+    story = desk.story
+    (first,) = desk.wants("k", takes_s=0.001)
+    second = story.submit_cached(story.task(takes_s=0.001), CacheNote(), first)
+    desk.turn()
+    desk.ended(first.parcel, [first.number])
+    story.ok(first)
+    desk.turn()
+    assert desk.noted.mine == {"k"}
+    story.driver.slots = 0
+    story.hand_back(second)
+    desk.turn()
+    assert desk.noted.mine == set()

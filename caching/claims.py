@@ -8,9 +8,25 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-__all__ = ["Claims", "claim_place"]
+__all__ = ["Claims", "Taken", "claim_place"]
+
+
+class Taken(NamedTuple):
+    """What came of claiming.
+
+    Attributes
+    ----------
+    refused : set of str
+        What somebody else holds.
+    others_at : float
+        When somebody else gave something up last (unix seconds), 0.0 for never: who looked a key
+        up before that has to look again.
+    """
+
+    refused: set[str]
+    others_at: float = 0.0
 
 
 class Claims(Protocol):
@@ -19,8 +35,8 @@ class Claims(Protocol):
     Every method raises `StoreError` when the store that keeps them cannot answer.
     """
 
-    def take(self, places: Collection[str]) -> set[str]:
-        """Claim `places`; return those that somebody else holds."""
+    def take(self, places: Collection[str]) -> Taken:
+        """Claim `places`, those that nobody else holds."""
 
     def executing(self, places: Collection[str], now: bool) -> None:
         """Tell whether what makes these results is executing, and waits for no other run."""

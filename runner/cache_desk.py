@@ -52,6 +52,8 @@ class CacheDesk:
         self._pool: ThreadPoolExecutor | None = None
         self._leaders: dict[tuple[StoreAddress, str], Run] = {}
         self._led: dict[Run, tuple[StoreAddress, str]] = {}
+        self._asked_at: dict[Run, float] = {}  # of how old what the look-ups knew is at the most
+        self._known_at: dict[StoreAddress, float] = {}  # a store lists its packs once
         self._followers: dict[Run, list[Run]] = {}
         self._warned = False
         self.claims = ClaimDesk(
@@ -62,9 +64,9 @@ class CacheDesk:
         """Return the parcels that may go at once; the others go when their keys are claimed."""
         return self.claims.pass_on(parcels) if self._led else parcels
 
-    def _place_of(self, run: Run) -> str | None:
+    def _place_of(self, run: Run) -> tuple[str, float] | None:
         led = self._led.get(run)
-        return None if led is None else _claim_place(*led)
+        return None if led is None else (_claim_place(*led), self._asked_at.get(run, 0.0))
 
     def _place_of_rider(self, run: Run) -> str | None:
         cache = _cache(run)
@@ -74,11 +76,13 @@ class CacheDesk:
         return None
 
     def _look_again(self, runs: Sequence[Run]) -> None:
-        """Look runs up that led, and waited for another process."""
+        """Look runs up that led, and may have been executed by another process."""
+        now = time.time()
         batches: dict[tuple[StoreAddress, str], _Batch] = {}
         for run in runs:
             if (place := self._led.get(run)) is not None:
                 address, key = place
+                self._asked_at[run] = self._known_at[address] = now
                 batch = batches.setdefault((address, _cache(run).plan.flow_run_id), [])
                 batch.append((run, key))
         self._send_out(batches, again=True)
@@ -101,6 +105,7 @@ class CacheDesk:
                 self._followers.setdefault(leader, []).append(run)
                 continue
             self._lead(run, address, key)
+            self._asked_at[run] = self._known_at.setdefault(address, now)
             batches.setdefault((address, cache.plan.flow_run_id), []).append((run, key))
         self._send_out(batches)
 
@@ -169,6 +174,7 @@ class CacheDesk:
         now = time.time()
         for run in runs:
             place = self._led.pop(run, None)
+            self._asked_at.pop(run, None)
             if place is None:
                 continue
             if self._leaders.get(place) is run:  # another may lead since, asked for in this turn

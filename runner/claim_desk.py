@@ -2,14 +2,16 @@
 
 Before a parcel goes to a worker, its runs that are cached claim their keys, all parcels of a turn
 in one transaction.  A run whose key somebody else has claimed is taken out of its parcel and
-waits; once the claim is gone it is looked up again, and claimed again if nothing is there.  A claim
-goes with the end of its run, or when the run comes back without one.  Only look-ups that missed
-get here, so a hit costs nothing.  Without claims, or when their store fails, everything is sent.
+waits; once the claim is gone it is looked up again, and claimed again if nothing is there.  So is
+one that was looked up before somebody else has given claims up.  A claim goes with the end of its
+run, or when the run comes back without one.  Only look-ups that missed get here, so a hit costs
+nothing.  Without claims, or when their store fails, everything is sent.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,7 @@ from daskflow.runner.core.graph import Parcel, Run
 from daskflow.runner.core.states import AWAITING_RETRY, FINAL, PENDING
 
 if TYPE_CHECKING:
-    from daskflow.caching.claims import Claims
+    from daskflow.caching.claims import Claims, Taken
 
 __all__ = ["ClaimDesk"]
 
@@ -42,9 +44,10 @@ class ClaimDesk:
     post : callable
         ``post(call, *args)`` has `call` made in the driver's thread.
     place_of : callable
-        The name of what a run makes that was looked up; None for others.
+        The name of what a run makes, and when it was looked up (unix seconds); None for one that
+        was not.
     place_of_rider : callable
-        The same for one that is with a worker and was not, if its key is known by now.
+        The name for one that is with a worker and was not, if its key is known by now.
     look_again : callable
         Looks runs up that have waited.
     """
@@ -53,7 +56,7 @@ class ClaimDesk:
         self,
         driver: Driver,
         post: Callable[..., None],
-        place_of: Callable[[Run], str | None],
+        place_of: Callable[[Run], tuple[str, float] | None],
         place_of_rider: Callable[[Run], str | None],
         look_again: Callable[[Sequence[Run]], None],
     ) -> None:
@@ -70,6 +73,7 @@ class ClaimDesk:
         self._claims: Claims | None = None  # of the pool's thread
         self._claimed: dict[Run, str] = {}
         self._waiting: dict[Run, str] = {}
+        self._sure: set[Run] = set()  # claimed first, and looked up again after that
         self._kept_for: dict[int, list[str]] = {}  # by parcel, until what follows is claimed
         self._pause_s = _FIRST_LOOK_S
         self._looking = False
@@ -83,49 +87,56 @@ class ClaimDesk:
             return parcels
         go: list[Parcel] = []
         hold: list[Parcel] = []
-        places: list[str] = []
+        asked_at: dict[Run, float] = {}
         for parcel in parcels:
-            wanted = self._places(parcel)
-            (hold if wanted else go).append(parcel)
-            places += wanted
+            before = len(asked_at)
+            for run in parcel.runs:
+                if run.cache is not None and not run.redo and (found := self._place_of(run)):
+                    self._claimed[run], asked_at[run] = found
+            (go if len(asked_at) == before else hold).append(parcel)
         if hold:
-            self._in_pool(self._take, hold, places)
+            places = [self._claimed[run] for run in asked_at]
+            self._in_pool(self._take, hold, places, asked_at)
         return go
 
-    def _places(self, parcel: Parcel) -> list[str]:
-        places = []
-        for run in parcel.runs:
-            if run.cache is not None and not run.redo and (place := self._place_of(run)):
-                self._claimed[run] = place
-                places.append(place)
-        return places
-
-    def _take(self, parcels: list[Parcel], places: list[str]) -> None:
+    def _take(self, parcels: list[Parcel], places: list[str], asked_at: dict[Run, float]) -> None:
         """In the pool's thread."""
-        refused: set[str] = set()
-        try:
-            refused = self._kept().take(places)
-        finally:
-            self._post(self._taken, parcels, refused)
+        from daskflow.caching.claims import Taken  # only flows that cache get here
 
-    def _taken(self, parcels: list[Parcel], refused: set[str]) -> None:
-        go = []
+        taken = Taken(set())
+        try:
+            taken = self._kept().take(places)
+        finally:
+            self._post(self._taken, parcels, taken, asked_at)
+
+    def _taken(self, parcels: list[Parcel], taken: Taken, asked_at: dict[Run, float]) -> None:
+        go: list[Parcel] = []
+        stale: list[Run] = []
         for parcel in parcels:
             if parcel.id not in self._driver.parcels:  # dropped meanwhile
                 continue
-            # a run that goes once more goes whoever else makes its result by now
-            parked = [
+            # a run that goes once more goes whoever makes or has made its result by now
+            first = [run for run in parcel.open.values() if run.state == PENDING]
+            waits = [run for run in first if self._claimed.get(run) in taken.refused]
+            late = [
                 run
-                for run in parcel.open.values()
-                if run.state == PENDING and self._claimed.get(run) in refused
+                for run in first
+                if asked_at.get(run, math.inf) <= taken.others_at
+                and self._claimed.get(run) not in taken.refused
+                and run not in self._sure
             ]
-            if not parked and len(parcel.open) == len(parcel.runs):
+            if not waits and not late and len(parcel.open) == len(parcel.runs):
+                self._sure.difference_update(parcel.runs)
                 go.append(parcel)
                 continue
-            self._park(parcel, parked)
-            self._driver.recall(parcel.id, parked)
+            self._park(parcel, waits)
+            self._sure.update(late)
+            stale += late
+            self._driver.recall(parcel.id, waits + late)
         if go:
             self.send(go)
+        if stale:
+            self._look_again(stale)
 
     def _park(self, parcel: Parcel, runs: Iterable[Run]) -> None:
         for run in runs:
@@ -136,6 +147,7 @@ class ClaimDesk:
                 self._pause_s = _FIRST_LOOK_S
                 self.next_look = now + self._pause_s
             self._waiting[run] = self._claimed.pop(run)
+            self._sure.discard(run)
 
     # -- while it is with a worker -------------------------------------------------------------
 
@@ -192,11 +204,12 @@ class ClaimDesk:
         if self._claimed:
             runs = [run for parcel in done for run in parcel.open.values()]
             runs += [each.run for each in transitions if each.state == AWAITING_RETRY]
-            self.let_go([run for run in runs if run.parcel is None])
+            self.let_go([run for run in runs if run.parcel is None and run not in self._sure])
 
-    def let_go(self, runs: Iterable[Run]) -> None:
+    def let_go(self, runs: Sequence[Run]) -> None:
         """These runs make nothing any more."""
         if self._claimed:
+            self._sure.difference_update(runs)
             self._give_up([place for run in runs if (place := self._claimed.pop(run, None))])
 
     def _give_up(self, places: list[str]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
+from daskflow.caching.claims import Taken
 from daskflow.errors import StoreError
 from daskflow.runner.core.leases import Watch, is_claim_free, judge
 from daskflow.runner.store.address import sqlite_path
@@ -25,7 +26,8 @@ from daskflow.runner.store.statements import load_statements
 __all__ = ["KeyClaims"]
 
 _PATIENCE_S = 2.0  # for the store's lock: what waits meanwhile is the flow
-IDLE_S = 2.0  # for so long a claim is respected whose run is not executing
+_REMEMBERED_S = 86_400.0  # that somebody gave something up: no look-up is older when it is used
+IDLE_S = 5.0  # for so long a claim is respected whose run is not executing
 
 
 class KeyClaims:
@@ -53,8 +55,8 @@ class KeyClaims:
         self._watch = Watch()
         self._used = False
 
-    def take(self, places: Collection[str]) -> set[str]:
-        """Claim `places`; return those that somebody else holds."""
+    def take(self, places: Collection[str]) -> Taken:
+        """Claim `places`, those that nobody else holds."""
         mine = {"holder": self._holder, "flow_run_id": self._flow_run_id}
         mine |= this_process()._asdict()
         refused: set[str] = set()
@@ -69,7 +71,8 @@ class KeyClaims:
                     connection.execute(self._sql["broken"], (place,))
                     connection.execute(self._sql["claimed"], given)
                 self._watch.forget(place)
-        return refused
+            others = connection.execute(self._sql["given_up_by_others"], (self._holder,))
+            return Taken(refused, *others.fetchone())
 
     def _is_held(self, connection: sqlite3.Connection, place: str) -> bool:
         holder, *found = connection.execute(self._sql["seen"], (place,)).fetchone()
@@ -94,6 +97,7 @@ class KeyClaims:
         with self._sink.transaction(_PATIENCE_S) as connection:
             rows = [(place, self._holder) for place in places]
             connection.executemany(self._sql["released"], rows)
+            connection.execute(self._sql["given_up"], (self._holder, time.time()))
 
     def free(self, places: Collection[str]) -> set[str]:
         """Return those of `places` that `take` would get."""
@@ -108,5 +112,6 @@ class KeyClaims:
         if self._used:
             with suppress(StoreError), self._sink.transaction(_PATIENCE_S) as connection:
                 connection.execute(self._sql["all_released"], (self._holder,))
+                connection.execute(self._sql["forgotten"], (time.time() - _REMEMBERED_S,))
         self._sink.close()
         self._reader.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -49,21 +50,21 @@ def drivers(url, clock):
 
 def test_one_driver_gets_a_claim_and_the_other_one_when_it_is_released(drivers):
     mine, theirs = drivers
-    assert mine.take({"k", "l"}) == set()
-    assert mine.take({"k"}) == set()  # once more, with the next parcel
-    assert theirs.take({"k", "m"}) == {"k"}
+    assert mine.take({"k", "l"}).refused == set()
+    assert mine.take({"k"}).refused == set()  # once more, with the next parcel
+    assert theirs.take({"k", "m"}).refused == {"k"}
     assert theirs.free({"k", "l", "n"}) == {"n"}
     theirs.release({"k"})  # which is not its own
     assert theirs.free({"k"}) == set()
     mine.release({"k"})
     assert theirs.free({"k"}) == {"k"}
-    assert theirs.take({"k"}) == set()
+    assert theirs.take({"k"}).refused == set()
 
 
 def test_a_driver_that_closes_gives_everything_up(url, drivers):
     with closing(KeyClaims(url, made.RUN)) as gone:
         gone.take({"k"})
-    assert drivers[0].take({"k"}) == set()
+    assert drivers[0].take({"k"}).refused == set()
 
 
 @pytest.mark.parametrize("executing", [True, False])
@@ -71,7 +72,7 @@ def test_a_claim_is_respected_for_long_only_while_its_run_executes(drivers, cloc
     mine, theirs = drivers
     mine.take({"k"})
     mine.executing({"k"}, executing)
-    assert theirs.take({"k"}) == {"k"}
+    assert theirs.take({"k"}).refused == {"k"}
     clock[0] += 0.9 * IDLE_S
     assert theirs.free({"k"}) == set()
     clock[0] += 0.2 * IDLE_S
@@ -79,16 +80,16 @@ def test_a_claim_is_respected_for_long_only_while_its_run_executes(drivers, cloc
     mine.executing({"k"}, False)  # it waits for another run
     theirs.free({"k"})
     clock[0] += 1.1 * IDLE_S
-    assert theirs.take({"k"}) == set()
-    assert mine.take({"k"}) == {"k"}
+    assert theirs.take({"k"}).refused == set()
+    assert mine.take({"k"}).refused == {"k"}
 
 
 def test_two_drivers_that_wait_for_each_others_unstarted_runs_both_go_on(drivers, clock):
     mine, theirs = drivers
     mine.take({"k"}), theirs.take({"l"})
-    assert (mine.take({"l"}), theirs.take({"k"})) == ({"l"}, {"k"})
+    assert (mine.take({"l"}).refused, theirs.take({"k"}).refused) == ({"l"}, {"k"})
     clock[0] += 1.1 * IDLE_S
-    assert mine.take({"l"}) | theirs.take({"k"}) == set()
+    assert mine.take({"l"}).refused | theirs.take({"k"}).refused == set()
 
 
 def test_the_claim_of_a_dead_process_is_free_at_once(url, drivers):
@@ -99,11 +100,11 @@ def test_the_claim_of_a_dead_process_is_free_at_once(url, drivers):
         text=True,
     ) as process:
         assert process.stdout.readline() == "ready\n"
-        assert drivers[0].take({"k"}) == {"k"}
+        assert drivers[0].take({"k"}).refused == {"k"}
         process.kill()
         process.wait()
     assert drivers[0].free({"k"}) == {"k"}
-    assert drivers[0].take({"k"}) == set()
+    assert drivers[0].take({"k"}).refused == set()
 
 
 def test_the_claim_of_another_host_goes_with_the_lease_of_its_flow_run(
@@ -117,12 +118,12 @@ def test_the_claim_of_another_host_goes_with_the_lease_of_its_flow_run(
     with RunLeases(url) as leases:
         lease = Lease("ab" * 16)
         for _ in range(3):
-            assert mine.take({"k"}) == {"k"}
+            assert mine.take({"k"}).refused == {"k"}
             clock[0] += 0.9 * LEASE_S
             leases.renew(lease)
-    assert mine.take({"k"}) == {"k"}
+    assert mine.take({"k"}).refused == {"k"}
     clock[0] += 1.1 * LEASE_S
-    assert mine.take({"k"}) == set()
+    assert mine.take({"k"}).refused == set()
 
 
 def test_a_run_that_is_marked_crashed_leaves_no_claim_behind(url):
@@ -133,7 +134,7 @@ def test_a_run_that_is_marked_crashed_leaves_no_claim_behind(url):
         writer.flow_run(made.flow_run(state="Running", **mine))
         assert writer.flush()
     with open_store(url), closing(KeyClaims(url, "ab" * 16)) as other:
-        assert other.take({"k"}) == set()
+        assert other.take({"k"}).refused == set()
     held.close()
 
 
@@ -141,3 +142,15 @@ def test_a_place_tells_stores_apart_and_no_password():
     place = claim_place("s3://user:secret@bucket", "k" * 64)
     assert place != claim_place("s3://bucket", "k" * 64)
     assert "secret" not in place
+
+
+def test_a_driver_hears_when_others_have_given_something_up(drivers):
+    mine, theirs = drivers
+    assert mine.take({"k"}).others_at == 0.0
+    mine.release({"k"})
+    assert mine.take({"k"}).others_at == 0.0
+    before = time.time()
+    theirs.take({"l"})
+    theirs.release({"l"})
+    theirs.close()
+    assert before <= mine.take({"k"}).others_at <= time.time()

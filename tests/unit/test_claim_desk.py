@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from daskflow.caching.claims import Taken
 from daskflow.errors import StoreError
 from daskflow.runner.claim_desk import ClaimDesk
 from daskflow.runner.core.graph import CacheNote
@@ -19,12 +20,13 @@ class Noted:
         self.mine: set[str] = set()
         self.running: set[str] = set()
         self.broken = False
+        self.others_at = 0.0
 
     def take(self, places):
         if self.broken:
             raise StoreError("scripted to fail")
         self.mine |= set(places) - self.theirs
-        return set(places) & self.theirs
+        return Taken(set(places) & self.theirs, self.others_at)
 
     def executing(self, places, now):
         self.running = self.running | set(places) if now else self.running - set(places)
@@ -46,14 +48,19 @@ class Desk(ClaimDesk):
     def __init__(self, slots: int = 8) -> None:
         self.story = Story(slots)
         self.places: dict = {}
+        self.asked_at = 100.0
         self.sent: list = []
         self.again: list = []
         self.noted = Noted()
         self.riders: dict = {}
-        finders = self.places.get, self.riders.get
+        finders = self._place, self.riders.get
         super().__init__(self.story.driver, self._call, *finders, self.again.extend)
         self.make = lambda: self.noted
         self.send = self.sent.extend
+
+    def _place(self, run):
+        place = self.places.get(run)
+        return None if place is None else (place, self.asked_at)
 
     def _call(self, call, *args):
         call(*args)
@@ -132,6 +139,23 @@ def test_what_was_not_made_by_the_other_one_is_claimed_and_sent(desk):
     assert desk.noted.mine == {"k"}
 
 
+def test_what_was_looked_up_before_others_gave_something_up_is_looked_up_again_once(desk):
+    desk.noted.others_at = 100.5
+    one, other = desk.wants("k", "l")
+    desk.turn()
+    assert (desk.sent, desk.again) == ([], [one, other])
+    desk.turn()  # hears that the parcels came back
+    assert desk.noted.mine == {"k", "l"}  # nobody else makes them meanwhile
+    desk.noted.others_at = 200.0  # they go on giving things up, but not these
+    desk.story.driver.missed(one, desk.story.now)
+    desk.story.driver.found(other, (0, 1), 10, desk.story.now)
+    desk.turn()
+    assert one.parcel in desk.sent
+    assert desk.again == [one, other]
+    assert (other.state, desk.noted.mine) == (CACHED, {"k"})
+    assert desk._sure == set()
+
+
 def test_a_run_that_waits_can_be_cancelled(desk):
     desk.noted.theirs = {"k"}
     (run,) = desk.wants("k")
@@ -149,7 +173,7 @@ def test_a_parcel_that_was_dropped_before_its_keys_were_claimed_is_not_sent(desk
     desk._in_pool = lambda call, *args: None  # the pool is busy
     desk.pass_on([parcel])
     desk.story.driver.drop_parcel(parcel.id, desk.story.now)
-    desk._taken([parcel], set())
+    desk._taken([parcel], Taken(set()), {run: 100.0})
     assert desk.sent == []
     assert run.state == CANCELLED
 

@@ -28,3 +28,12 @@ DELETE FROM claim WHERE holder = ?
 
 -- name: abandoned
 DELETE FROM claim WHERE flow_run_id = ?
+
+-- name: given_up
+INSERT OR REPLACE INTO claim_given_up (holder, at) VALUES (?, ?)
+
+-- name: given_up_by_others
+SELECT coalesce(max(at), 0.0) FROM claim_given_up WHERE holder <> ?
+
+-- name: forgotten
+DELETE FROM claim_given_up WHERE at < ?

@@ -11,3 +11,9 @@ CREATE TABLE claim (
     process_started_at REAL NOT NULL,
     boot_id TEXT
 ) WITHOUT ROWID;
+
+-- When a driver gave claims up last (unix seconds): there may be entries since.
+CREATE TABLE claim_given_up (
+    holder TEXT PRIMARY KEY,
+    at REAL NOT NULL
+) WITHOUT ROWID;

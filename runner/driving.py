@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import get_settings
@@ -91,6 +91,9 @@ class DriverThread(Inbox):
         self._watch = ClusterWatch(self.driver, outlet, timeout_s)
         self._scheduler_timeout_s = settings.scheduler_timeout_seconds
         self._old_sessions: list[threading.Thread] = []  # that are being closed
+        self.claims = self._desk.claims
+        self.claims.send = self._send
+        self.claims.tell = lambda parcel, line: outlet.logs(parcel, [line], "local", shown=False)
         self._open_rows_at = 0.0
         self._unrecorded: list[Run] = []  # since the last look at what is open for long
         self._young: list[Run] = []  # before that: open for `_OPEN_ROWS_S` at the next look
@@ -190,7 +193,9 @@ class DriverThread(Inbox):
         if self._dispatch is not None:
             self._watch.scheduler_found(self._dispatch.address, time.monotonic() - began)
 
-    def _send(self, parcels: list[Parcel], dispatch: Dispatch) -> None:
+    def _send(self, parcels: Sequence[Parcel]) -> None:
+        if (dispatch := self._dispatch) is None:
+            return
         try:
             dispatch.send(self._watch.sendable(parcels, dispatch))
         except Exception as error:
@@ -208,6 +213,9 @@ class DriverThread(Inbox):
             patience = look if patience is None else min(patience, look)
         elif self._unrecorded or self._young or self._drop_at is not None:
             patience = _OPEN_ROWS_S if patience is None else min(patience, _OPEN_ROWS_S)
+        if (look_at := self.claims.next_look) is not None:
+            wait_s = max(0.0, look_at - now)
+            patience = wait_s if patience is None else min(patience, wait_s)
         if self._wake.wait(patience) and not self._urgent.is_set():
             self._urgent.wait(_LINGER_S)
         self._writing = True
@@ -232,6 +240,7 @@ class DriverThread(Inbox):
             self._record_open(now)
         if lookups := self.driver.take_lookups():
             self._desk.look(lookups)
+        self.claims.look(now)
         if self.session is None and self.refused is None:
             if self._wanted or self.driver.has_work():
                 self._open()
@@ -252,8 +261,9 @@ class DriverThread(Inbox):
         if dispatch is not None:
             for parcel in done:
                 dispatch.release(parcel.id)
-            if send:
-                self._send(send, dispatch)
+            self.claims.came_back(done, transitions)
+            if send and (go := self._desk.pass_on(send)):
+                self._send(go)
         self.outlet.write(final, transitions)
         self._writing = False
         if final or self.driver.late or not send or self.settling:
@@ -294,13 +304,19 @@ class DriverThread(Inbox):
         if report.commits:
             self._desk.committed(parcel, report.commits)
         if report.told:
+            self.claims.ended(parcel, (told[0] for told in report.told))
             driver.outcomes(parcel.id, dispatch.outcomes(report, parcel), report.worker, report.pid)
+        if report.running:
+            runs = [run for n, _ in report.running if (run := parcel.open.get(n)) is not None]
+            self.claims.started(parcel, runs)
         for number, slot in report.gone:
             if (run := parcel.open.get(number)) is not None:
                 driver.value_lost(run.deps[slot])
         if report.handed_back:
+            self.claims.let_go([parcel.open[n] for n in report.handed_back if n in parcel.open])
             driver.handed_back(parcel.id, report.handed_back)
         if report.waits:
+            self.claims.waits(parcel)
             driver.parcel_waits(parcel.id)
         if report.final:
             driver.parcel_done(parcel.id)

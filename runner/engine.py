@@ -115,7 +115,7 @@ class FlowRun(FlowLife):
             writer = open_writer(settings.store.url, lease or Lease(info.id))
         self.record = FlowRecord(info.id, writer)
         self.record.name, self.record.home = info.name, self.shell
-        self.record.stop_when_taken(self.shell if self._owns_shell else None)
+        self.record.guard(self.shell if self._owns_shell else None)
         cached = info, bound.arguments, flow.caching
         self.caching: FlowCaching = (
             parent.caching.inside(*cached) if parent else FlowCaching(settings, *cached)

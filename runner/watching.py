@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from daskflow.errors import ClusterError
@@ -113,7 +114,7 @@ class ClusterWatch:
                 about = dispatch.about_loss(worker, self._driver)
                 self._outlet.event(at, "daskflow.worker.lost", worker, **about)
 
-    def sendable(self, parcels: list[Parcel], dispatch: Dispatch) -> list[Parcel]:
+    def sendable(self, parcels: Sequence[Parcel], dispatch: Dispatch) -> Sequence[Parcel]:
         """Leave out parcels whose inputs were lost; their runs wait for them to be made again."""
         if not self._losses:
             return parcels

@@ -183,6 +183,7 @@ class _Told:
     """Takes the record of calls, as a store's writer does, and tells the flow process of it."""
 
     lease: Lease | None = None  # it is the flow process that holds one
+    claims: Any = None  # and those
 
     def __init__(self, flow_run: NestedFlowRun) -> None:
         self._flow_run = flow_run

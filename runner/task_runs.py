@@ -325,6 +325,8 @@ class TaskRuns:
         for key in ("timeout_seconds", "resources", "priority", "workers"):
             if task.options[key]:
                 options[key] = task.options[key]
+        if task.hard:
+            options["timeout_mode"] = "hard"
         use.plan = self._caching.plan(task)
         self._record.task(
             TaskRow(
@@ -367,7 +369,7 @@ class TaskRuns:
 
     def _code(self, task: Task[Any, Any], use: TaskUse) -> Code:
         info, shell = self._task_info(task, use), self._shell
-        more = task.fn, task.timeout_s, use.plan
+        more = task.fn, task.timeout_s, use.plan, task.hard
         if isinstance(shell, InlineShell) or shell.live:
             digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
             register_function(digest, task.fn)

@@ -96,6 +96,7 @@ class Code(NamedTuple):
     function: Callable[..., Any] | None = None  # for the flow process itself; never sent
     timeout_s: float | None = None  # of one attempt
     cache: CachePlan | None = None  # None: its runs are not cached
+    hard: bool = False  # when time is over, the body's process is killed
 
 
 class Order(NamedTuple):

@@ -110,7 +110,7 @@ class Order(NamedTuple):
     items: list[Item]
     flight_folder: str | None
     asks: Mapping[int, Any] = _NO_ASKS  # by number: an `KeyAsk`, for runs that are cached
-    only: str | None = None  # id of the one worker that may execute it
+    only: str | None = None  # folder of the one worker that may execute it
 
 
 class Report(NamedTuple):

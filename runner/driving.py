@@ -340,7 +340,7 @@ class DriverThread(Inbox):
     def _worker(self, news: WorkerNews) -> None:
         if (dispatch := self._dispatch) is None:
             return
-        self._watch.worker(news, time.time(), left=news.worker in dispatch.deaths.leaving)
+        self._watch.worker(news, time.time(), dispatch)
         self.driver.slots = dispatch.slots()
 
     # -- recording, cancelling, ending ---------------------------------------------------------

@@ -23,12 +23,13 @@ __all__ = [
     "check_tags",
     "check_template",
     "check_timeout",
+    "check_timeout_mode",
     "check_workers",
     "fill_template",
 ]
 
 # options of the design that a later release brings; named here so that the error can say so
-_LATER = frozenset({"concurrency", "timeout_mode"})
+_LATER = frozenset({"concurrency"})
 
 
 def check_options(given: Iterable[str], known: Iterable[str], decorator: str) -> None:
@@ -94,6 +95,27 @@ def check_timeout(name: str, value: Any) -> float | None:
     if not (seconds := check_seconds(name, value)):
         raise UsageError(f"{name}={value!r} must be greater than 0; leave it out for no limit")
     return seconds
+
+
+def check_timeout_mode(value: Any, timeout_s: float | None, is_async: bool) -> bool:
+    """Whether the timeout is hard.
+
+    Raises
+    ------
+    UsageError
+        For something else than ``"soft"`` or ``"hard"``, and where ``"hard"`` means nothing.
+    """
+    if value not in ("soft", "hard"):
+        raise UsageError(f"timeout_mode={value!r} must be 'soft' or 'hard'")
+    if value == "soft":
+        return False
+    if timeout_s is None:
+        raise UsageError("timeout_mode='hard' needs timeout_seconds, the time to kill the body at")
+    if is_async:
+        raise UsageError(
+            "timeout_mode='hard' is for plain functions: an async one is cancelled in time anyway"
+        )
+    return True
 
 
 def check_switch(name: str, value: Any) -> bool | None:

@@ -26,7 +26,7 @@ def code_for(
     plan: CachePlan | None,
 ) -> Code:
     """The code of a task that is submitted to `shell`."""
-    shared = task.is_async, info, flow, task.fn, task.timeout_s, plan
+    shared = task.is_async, info, flow, task.fn, task.timeout_s, plan, task.hard
     if isinstance(shell, InlineShell) or shell.live:
         digest = f"live-{id(task.fn)}"  # it stays registered, so its id is its own
         register_function(digest, task.fn)

@@ -338,6 +338,8 @@ class TaskRuns:
         for key in ("timeout_seconds", "resources", "priority", "workers"):
             if task.options[key]:
                 options[key] = task.options[key]
+        if task.hard:
+            options["timeout_mode"] = "hard"
         use.plan = self._caching.plan(task)
         if before is not None and use.plan is not None:
             before.prepare(use.plan, source)

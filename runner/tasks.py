@@ -28,6 +28,7 @@ from daskflow.runner.options import (
     check_tags,
     check_template,
     check_timeout,
+    check_timeout_mode,
     check_workers,
     fill_template,
 )
@@ -54,6 +55,7 @@ _OPTIONS: dict[str, Any] = {
     "retry_condition_fn": None,
     "crash_retries": None,
     "timeout_seconds": None,
+    "timeout_mode": "soft",
     "log_prints": None,
     "resources": None,
     "priority": 0,
@@ -87,6 +89,7 @@ class Task(Definition[P, R], TaskHooks):
         self.names_runs = chosen["task_run_name"] is not None
         check_template("task_run_name", chosen["task_run_name"])
         self.retry_condition_fn = check_callable("retry_condition_fn", chosen["retry_condition_fn"])
+        self.hard = check_timeout_mode(chosen["timeout_mode"], self.timeout_s, self.is_async)
         self.lane = LaneKey(
             check_priority(chosen["priority"]),
             self.is_async,
@@ -323,6 +326,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         Further executions after a worker was lost while executing the run.
     timeout_seconds : float, optional
         How long one attempt may take; one that takes longer is TimedOut, and spends a retry.
+    timeout_mode : {"soft", "hard"}, default "soft"
+        Hard: the body runs in a child process, which is killed when its time is over.
     log_prints : bool, optional
         Record prints as log lines; default: what the flow says.
     resources : dict, optional

@@ -58,8 +58,12 @@ class ClusterWatch:
         """Whether to look now."""
         return bool(self._driver.parcels or self._untold) and clock >= self._look_at
 
-    def worker(self, news: WorkerNews, now: float, *, left: bool) -> None:
-        """A worker came or went; `left` if it had said so."""
+    def worker(self, news: WorkerNews, now: float, dispatch: Dispatch) -> None:
+        """A worker came or went."""
+        leaving = dispatch.deaths.leaving
+        left = news.worker in leaving
+        if news.action == "remove-worker" and news.expected:
+            leaving.add(news.worker)
         if news.action != "remove-worker":
             self._outlet.event(now, "daskflow.worker.added", news.worker)
         elif news.expected or left:

@@ -129,7 +129,7 @@ class ForeignCluster:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dask", *arguments, *LOOPBACK],
+                [sys.executable, "-m", "dask", arguments[0], *LOOPBACK, *arguments[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

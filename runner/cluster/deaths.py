@@ -27,6 +27,7 @@ from daskflow.runner.cluster.executor.recorder import (
     read_flight,
     read_last_words,
 )
+from daskflow.runner.cluster.plugin import DEATHS_NAME
 from daskflow.runner.core.graph import Parcel
 
 __all__ = [
@@ -208,7 +209,7 @@ class DeathNotes(NannyPlugin):
 
     def __init__(self, client: str, topic: str) -> None:
         self.topic = topic
-        self.name = f"daskflow-deaths-{client}"
+        self.name = DEATHS_NAME + client
 
     def setup(self, nanny: Any) -> None:
         """Listen to what the nanny is told of its worker."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import dask
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
+from daskflow.errors import ClusterError
 from daskflow.runner.cluster.answers import Answer
 from daskflow.runner.cluster.deaths import (
     DEATH,
@@ -27,11 +28,13 @@ from daskflow.runner.cluster.deaths import (
     last_lines,
 )
 from daskflow.runner.cluster.draining import LEAVING
+from daskflow.runner.cluster.entries import deliver, entry, live_entry
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
 from daskflow.runner.cluster.foreign import address_of
 from daskflow.runner.cluster.orders import OrderMaker, RemoteValue, is_lost
+from daskflow.runner.cluster.placing import Placing
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
 from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
@@ -76,33 +79,6 @@ class ParcelNews(NamedTuple):
     exception: BaseException | None
 
 
-def _entry(blob: bytes, inputs: Sequence[Any] = ()) -> int:
-    # imported on the worker: this function travels by value, without this module
-    from daskflow.runner.cluster.executor.parcel import run_parcel
-
-    return run_parcel(blob, inputs)
-
-
-def _live_entry(topic: str, parcel_id: int) -> int:
-    # imported where it runs, as above
-    from daskflow.runner.cluster.executor.parcel import run_live_parcel
-
-    return run_live_parcel(topic, parcel_id)
-
-
-def _deliver(blob: bytes) -> None:
-    # imported on the worker, as above
-    from daskflow.runner.cluster.answers import deliver_bytes
-
-    deliver_bytes(blob)
-
-
-# Pickled by value, for no module of this name exists: a scheduler elsewhere needs none of our code.
-# One in this process has it, and gets names: they take a twentieth of the time, at every hop.
-for _function in (_entry, _live_entry, _deliver):
-    _function.__module__ = "daskflow_entry"
-
-
 class Dispatch:
     """Sends parcels to one session's cluster.
 
@@ -128,9 +104,10 @@ class Dispatch:
         self.client = session.client
         self.topic = session.topic
         self._orders = OrderMaker(session)
-        self._entry: Callable[..., int] = run_parcel if session.at_home else _entry
-        self._live_entry = run_live_parcel if session.at_home else _live_entry
+        self._entry: Callable[..., int] = run_parcel if session.at_home else entry
+        self._live_entry = run_live_parcel if session.at_home else live_entry
         self._requests = Requests(session.client)
+        self._placing = Placing(session, self._requests)
         self._token = uuid.uuid4().hex[:8]
         self._futures: dict[int, Any] = {}
         self._workers: dict[int, str] = {}  # where a parcel was last heard of
@@ -185,29 +162,42 @@ class Dispatch:
 
     def send(self, parcels: Sequence[Parcel]) -> None:
         """Send parcels; those that may share a call of the client do."""
-        groups: dict[tuple[LaneKey, bool], list[tuple[Parcel, Order, list[Any]]]] = {}
+        groups: dict[tuple[LaneKey, bool, tuple[str, ...]], list[Any]] = {}
         for parcel in parcels:
-            key = parcel.lane.key
-            if (key.resources or key.workers) and not self._requests.can_be_met(parcel):
+            place = self._placing.place(parcel)
+            if place is None:
                 continue  # `rule_requests` says what becomes of it
             inputs: list[Any] = []
             order = self._orders.order(parcel, inputs)
-            group = groups.setdefault((parcel.lane.key, bool(inputs)), [])
+            if place.only is not None:
+                order = order._replace(only=place.only)
+            group = groups.setdefault((parcel.lane.key, bool(inputs), place.workers), [])
             group.append((parcel, order, inputs))
-        for (lane, has_inputs), group in groups.items():
-            self._send_group(lane, has_inputs, group)
+        for (lane, has_inputs, workers), group in groups.items():
+            self._send_group(lane, workers, has_inputs, group)
 
     def rule_requests(self, driver: Driver, clock: float, now: float) -> None:
         """Tell the driver of parcels that a worker can run now, and of those that none can."""
         ruling = self._requests.look(driver.parcels, clock)
         for parcel_id in ruling.again:
+            parcel = driver.parcels[parcel_id]
+            worker = self._placing.pinned(parcel_id)
+            if worker is not None:
+                gone = ClusterError(f"worker {worker} is gone")
+                news = ParcelNews(parcel_id, "lost", str(gone), worker, gone)
+                self.lost(driver, parcel, news, now)
+                continue
             reason = "a worker came that can run it"
             driver.parcel_lost(parcel_id, now, reason, executing=(), expected=True)
         for key, error in ruling.refused:
             driver.refuse_lane(key, error, now)
 
     def _send_group(
-        self, lane: LaneKey, has_inputs: bool, group: list[tuple[Parcel, Order, list[Any]]]
+        self,
+        lane: LaneKey,
+        workers: tuple[str, ...],
+        has_inputs: bool,
+        group: list[tuple[Parcel, Order, list[Any]]],
     ) -> None:
         keys = [f"{parcel.runs[0].stage.name}-{self._token}-{parcel.id}" for parcel, _, _ in group]
         options: dict[str, Any] = {"key": keys, "pure": False}
@@ -215,8 +205,8 @@ class Dispatch:
             options["priority"] = lane.priority
         if lane.resources:
             options["resources"] = dict(lane.resources)
-        if lane.workers:  # Dask takes names that it does not know for hosts: addresses are sure
-            options["workers"] = self._requests.able(lane)
+        if workers:  # Dask takes names that it does not know for hosts: addresses are sure
+            options["workers"] = list(workers)
         with dask.annotate(**{LOSS_ANNOTATION: 0}):
             if self.session.in_process:
                 for parcel, order, _ in group:
@@ -307,14 +297,14 @@ class Dispatch:
 
     def answer(self, worker: str, answers: list[Answer]) -> None:
         """Tell a worker what became of runs that its tasks asked for; waits for the worker."""
-        self.client.run(_deliver, pickle.dumps(answers, 5), workers=[worker])
+        self.client.run(deliver, pickle.dumps(answers, 5), workers=[worker])
 
     def release(self, parcel_id: int) -> None:
         """Nothing more is expected of this parcel."""
         self._futures.pop(parcel_id, None)
         self._workers.pop(parcel_id, None)
         self._heard_at.pop(parcel_id, None)
-        self._requests.release(parcel_id)
+        self._placing.release(parcel_id)
         if self.session.in_process:
             live_orders.pop((self.topic, parcel_id), None)
 
@@ -358,12 +348,14 @@ class Dispatch:
         reason = news.reason if death is None else describe_death(death)
         entries = executing_on(news.worker, death, self.session.flight_folder)
         if entries is None:
+            self._placing.lost_on(list(parcel.open.values()), news.worker)
             driver.parcel_lost(parcel.id, now, reason, executing=None)
             return
         mine = [entry for entry in entries if entry.parcel_id == parcel.id]
         executing = {entry.number for entry in mine if entry.number is not None}
         if any(entry.number is None for entry in mine):
             executing.update(parcel.open)
+        self._placing.lost_on([parcel.open[n] for n in executing if n in parcel.open], news.worker)
         if death is not None:
             lines = [line for number in executing for line in last_lines(death, number)]
             reason += "".join(f"\n  it logged: {line}" for line in lines)

@@ -17,6 +17,7 @@ from distributed import WorkerPlugin
 from distributed.core import Status
 
 from daskflow.runner.cluster.executor.watchdog import watched
+from daskflow.runner.cluster.plugin import LEAVING_NAME
 
 __all__ = ["LEAVING", "Leaving"]
 
@@ -38,7 +39,7 @@ class Leaving(WorkerPlugin):
 
     def __init__(self, client: str, topic: str) -> None:
         self.topic = topic
-        self.name = f"daskflow-leaving-{client}"
+        self.name = LEAVING_NAME + client
 
     def setup(self, worker: Any) -> None:
         """Remember where it is."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from distributed import Scheduler
 
 __all__ = [
+    "DEATHS_NAME",
+    "LEAVING_NAME",
     "LOSS_ANNOTATION",
     "REPORT_TOPIC",
     "LossBudget",
@@ -33,6 +35,8 @@ __all__ = [
 
 LOSS_ANNOTATION = "daskflow_lost"
 REPORT_TOPIC = "daskflow-"  # with the id of the client; see `Session.topic`
+LEAVING_NAME = "daskflow-leaving-"  # of plugins of workers and nannies, with the client's id
+DEATHS_NAME = "daskflow-deaths-"
 _LATE_S = 2.0
 _DRAIN_LOOK_S = 0.1
 _RETIRE = "_track_retire_worker"  # private: moves data away, then removes the worker
@@ -83,6 +87,15 @@ class LossBudget(SchedulerPlugin):
         if client == self.client:
             forget_client(scheduler, client, self.topic)
             scheduler.plugins.pop(self.name, None)
+            scheduler._ongoing_background_tasks.call_soon(_leave_workers, scheduler, client)
+
+
+async def _leave_workers(scheduler: Any, client: str) -> None:
+    """Take back what a client that was killed has left on workers and nannies."""
+    if (name := LEAVING_NAME + client) in scheduler.worker_plugins:
+        await scheduler.unregister_worker_plugin(comm=None, name=name)
+    if (name := DEATHS_NAME + client) in scheduler.nanny_plugins:
+        await scheduler.unregister_nanny_plugin(comm=None, name=name)
 
 
 def forget_client(dask_scheduler: Scheduler, client: str, topic: str) -> None:

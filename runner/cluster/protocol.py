@@ -96,6 +96,7 @@ class Code(NamedTuple):
     function: Callable[..., Any] | None = None  # for the flow process itself; never sent
     timeout_s: float | None = None  # of one attempt
     cache: CachePlan | None = None  # None: its runs are not cached
+    hard: bool = False  # when time is over, the body's process is killed
 
 
 class Order(NamedTuple):
@@ -109,7 +110,7 @@ class Order(NamedTuple):
     items: list[Item]
     flight_folder: str | None
     asks: Mapping[int, Any] = _NO_ASKS  # by number: an `KeyAsk`, for runs that are cached
-    only: str | None = None  # id of the one worker that may execute it
+    only: str | None = None  # folder of the one worker that may execute it
 
 
 class Report(NamedTuple):

@@ -47,10 +47,14 @@ class Requests:
         """A worker came or went."""
         self._offers, self._changed_at = None, None
 
-    def can_be_met(self, parcel: Parcel) -> bool:
-        """Whether a worker can run `parcel`, which is about to be sent if so and held if not."""
-        places = self._sent[parcel.id] = frozenset(self.able(parcel.lane.key))
-        return bool(places)
+    def sent(self, parcel_id: int, places: Iterable[str]) -> None:
+        """A parcel is about to be sent to some workers, or held if there are none."""
+        self._sent[parcel_id] = frozenset(places)
+
+    def folder_of(self, address: str) -> str | None:
+        """The folder of a worker, which tells it from a later one at the same address."""
+        found = (self._offers or {}).get(address, {}).get("local_directory")
+        return None if found is None else str(found)
 
     def release(self, parcel_id: int) -> None:
         """Nothing more is expected of this parcel."""

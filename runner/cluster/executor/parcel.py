@@ -48,7 +48,7 @@ def run_parcel(blob: bytes, inputs: Sequence[Any] = ()) -> int:
     order = Order(*pickle.loads(blob))
     channel = TopicChannel(get_worker(), order.topic, order.client_id)
     parcel = ActiveParcel(order, channel)
-    if order.only is not None and order.only != get_worker().id:
+    if order.only is not None and order.only != get_worker().local_directory:
         parcel.report(final=True)  # another worker at the same address: all of it goes back
         return order.parcel_id
     del order  # what a frame holds outlives the call where an exception is kept

@@ -1,7 +1,8 @@
 """Soft timeouts: a run that takes too long is told as timed out, whatever its body does later.
 
 An async body is cancelled.  A thread cannot be stopped, so a plain body is only waited for no
-longer: the watchdog tells the driver, and the thread keeps its slot until the body ends.
+longer: the watchdog tells the driver, and the thread keeps its slot until the body ends.  A task
+that wants it hard has its body in a child process, which is killed.
 
 Invariant: a run with a timeout has a clock in `ActiveParcel.clocks` while its body executes, and
 whoever takes the clock out, the end of the body or the watchdog, is the only one to tell.
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from daskflow.errors import TaskTimedOut
 from daskflow.runner.cluster.executor.active import ActiveParcel
+from daskflow.runner.cluster.executor.child import OutOfTime, call_in_child
 from daskflow.runner.cluster.executor.errors import annotate, pickle_error
 from daskflow.runner.cluster.protocol import BOUND_ERROR, BOUND_LIVE, ENDED_TIMED_OUT, Code
 from daskflow.runner.context import TaskRunContext, current_task_run
@@ -91,6 +93,8 @@ def limited(parcel: ActiveParcel, codes: Sequence[Code], functions: Sequence[Any
     return [
         function
         if code.timeout_s is None or isinstance(function, BaseException)
+        else _limit_hard(function, code)
+        if code.hard
         else _limit(parcel, function, code.timeout_s)
         for code, function in zip(codes, functions, strict=True)
     ]
@@ -107,6 +111,21 @@ def _limit(parcel: ActiveParcel, function: Callable[..., Any], limit_s: float) -
         finally:
             if parcel.clocks.pop(context.number, None) is None:
                 raise GivenUp from None
+
+    return call
+
+
+def _limit_hard(function: Callable[..., Any], code: Code) -> Any:
+    limit_s = code.timeout_s
+    assert limit_s is not None
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        context = current_task_run.get()
+        assert context is not None
+        try:
+            return call_in_child(code, function, args, kwargs, context, limit_s)
+        except OutOfTime:
+            raise RanOut(limit_s, context) from None
 
     return call
 

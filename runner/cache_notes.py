@@ -55,6 +55,8 @@ class RunCache(CacheNote):
         The key that its worker has made, or had from here.
     resumption : Resumption or None
         Of a flow run that is resumed: what it did before.
+    turn : int
+        Then: its place among the runs of the same inputs.
     """
 
     __slots__ = (
@@ -66,6 +68,7 @@ class RunCache(CacheNote):
         "made_as",
         "plan",
         "resumption",
+        "turn",
         "why",
     )
 
@@ -86,6 +89,7 @@ class RunCache(CacheNote):
         self.made_as: str | None = None
         self.resumption: Resumption | None = None
         self._renewed = False
+        self.turn = 0
         self.why = why
         self.status = why
         known = key is not None or inputs is not None
@@ -96,9 +100,11 @@ class RunCache(CacheNote):
         """Whether a result that is in the store already may be taken."""
         return not (self.plan.refresh or self._renewed)
 
-    def resumes(self, resumption: Resumption) -> None:
+    def resumes(self, resumption: Resumption, run: Run) -> None:
         """What the flow run did before is looked through, too."""
         self.resumption = resumption
+        if self._key is None:
+            self.turn = resumption.turn(self.plan.task_name, run)
         self.wanted = self._key is not None or self._inputs is not None
         self._renewed = self.plan.only_persists and self.plan.task_name in resumption.renewed
 
@@ -125,21 +131,28 @@ class RunCache(CacheNote):
 
     def ask(self, redo: bool) -> KeyAsk:
         """What goes to the worker with the run."""
-        if not self.plan.only_persists:
+        plan, before = self.plan, self.resumption
+        if not plan.only_persists:
             key = self.key() if self.why is None else None
-            return KeyAsk(key, fresh=redo, replace=redo, why=self.why)
-        try:
-            key = self.key()
-        except DaskflowError:  # what futures stand inside of has no content: it persists anyway
-            key, self._inputs, self.why = None, None, NOT_ASKED
-        redo = redo or self._renewed
-        return KeyAsk(key, fresh=redo or self.resumption is None, replace=redo, why=self.why)
+            ask = KeyAsk(key, fresh=redo, replace=redo, why=self.why)
+        else:
+            try:
+                key = self.key()
+            except DaskflowError:  # futures stand inside of what has no content: it persists anyway
+                key, self._inputs, self.why = None, None, NOT_ASKED
+            redo = redo or self._renewed
+            ask = KeyAsk(key, fresh=redo or before is None, replace=redo, why=self.why)
+        if before is None or key is not None or redo:
+            return ask
+        return ask._replace(earlier=before.offer(plan.task_name), turn=self.turn)
 
     def told(self, commit: Commit) -> None:
         """A worker has told what the cache made of the run."""
         self.hit, self.digest, self.made_as = commit.hit, commit.digest, commit.key
         self._inputs = None  # a run that has ended keeps no others
         if commit.hit and commit.key is not None:
+            if self.resumption is not None:
+                self.resumption.found(self.plan.task_name, commit.key)
             self.status = hit_status(commit.key, commit.saved_s)
         else:
             self.status = miss_status(commit.key, commit.why)

@@ -7,12 +7,14 @@ never by code.  The parts of the stored key hold the digests of inputs: the reco
 
 from __future__ import annotations
 
+import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
-from daskflow.caching.keys import CacheKey, explain, run_identity
+from daskflow.caching.keys import explain
 from daskflow.caching.plans import StoredRef, open_store
 from daskflow.errors import DaskflowError, StoreError
 from daskflow.runner.account import Account
@@ -22,93 +24,19 @@ from daskflow.runner.cluster.protocol import BOUND_LIVE
 from daskflow.runner.core.graph import Run
 from daskflow.runner.core.leases import Lease
 from daskflow.runner.core.states import CRASHED, FINAL, SUCCESSFUL
-from daskflow.runner.store.rows import FlowRunRow, TaskRow, TaskRunRow
+from daskflow.runner.earlier import Earlier, EarlierRuns, Past
+from daskflow.runner.store.rows import TaskRunRow
 from daskflow.runner.stored import StoredValue
 
 if TYPE_CHECKING:
     from daskflow.caching.index import Entry
     from daskflow.caching.plans import CachePlan
 
-__all__ = ["Earlier", "EarlierRuns", "Past", "Resumption", "code_changes", "read_past"]
+__all__ = ["Resumption", "code_changes"]
 
 
-class Past(NamedTuple):
-    """What the record says of a flow run and its subflows."""
-
-    flow_run: FlowRunRow
-    tasks: Sequence[TaskRow]
-    task_runs: Sequence[TaskRunRow]
-    children: Sequence[Past] = ()
-
-    def flow_runs(self) -> Iterator[FlowRunRow]:
-        """This one and all below it."""
-        yield self.flow_run
-        for child in self.children:
-            yield from child.flow_runs()
-
-    def first_free_number(self) -> int:
-        """Of task runs: they are counted by the cluster that they share."""
-        own = max((row.number for row in self.task_runs), default=-1) + 1
-        return max([own, *(child.first_free_number() for child in self.children)])
-
-
-class _Store(Protocol):
-    def tasks(self, flow_run_id: str) -> list[TaskRow]: ...
-    def task_runs(self, flow_run_id: str) -> list[TaskRunRow]: ...
-    def children(self, flow_run_id: str) -> list[FlowRunRow]: ...
-
-
-def read_past(store: _Store, flow_run: FlowRunRow) -> Past:
-    """Read what the record says of a flow run."""
-    known = flow_run.flow_run_id
-    children = tuple(read_past(store, child) for child in store.children(known))
-    return Past(flow_run, store.tasks(known), store.task_runs(known), children)
-
-
-class Earlier(NamedTuple):
-    """A committed task run.
-
-    Attributes
-    ----------
-    row : TaskRunRow
-    entry : Entry
-        Of its result.
-    changes : tuple of str
-        What is different in its code since.
-    """
-
-    row: TaskRunRow
-    entry: Entry
-    changes: tuple[str, ...]
-
-    @property
-    def has_a_place(self) -> bool:
-        """Whether its key tells it from its equals."""
-        return self.entry.parts.get("place", "").isdecimal()
-
-
-class EarlierRuns:
-    """Committed runs by what they are known by; each is handed out once, from any thread."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, list[Earlier]] = {}
-        self._lock = threading.Lock()
-
-    def add(self, task_name: str, earlier: Earlier) -> None:
-        """One more committed run."""
-        identity = run_identity(task_name, earlier.entry.parts)
-        self._known.setdefault(identity, []).append(earlier)
-
-    def take(self, task_name: str, key: CacheKey) -> Earlier | None:
-        """The run of this key, or else one of its equals whose key tells no place among them."""
-        with self._lock:
-            equals = self._known.get(run_identity(task_name, key.parts), [])
-            chosen = next((each for each in equals if each.entry.key == key.key), None)
-            if chosen is None:
-                chosen = next((each for each in equals if not each.has_a_place), None)
-            if chosen is not None:
-                equals.remove(chosen)
-            return chosen
+_OFFERED_S = 0.2  # for how long what workers are offered stays as it is
+_MOST_OFFERED = 10_000  # of one task: about a megabyte, with each parcel
 
 
 class Resumption:
@@ -162,21 +90,20 @@ class Resumption:
         self._prepared: set[str] = set()
         self.renewed: set[str] = set()  # tasks whose results take the place of what is there
         self._earlier = EarlierRuns()
+        self._offered: dict[str, tuple[float, Mapping[str, Sequence[str]]]] = {}
+        self._turns: dict[tuple[Any, ...], Iterator[int]] = {}
         self._lock = threading.Lock()
 
     # -- going on where the record ends ---------------------------------------------------------
 
-    def first_index(self, task_name: str) -> int:
-        """For new runs of a task: the first place after those that it had."""
-        return max((row.index for row in self._rows.get(task_name, ())), default=-1) + 1
-
-    def task_number(self, name: str, tags: str, code_digest: str | None) -> int:
-        """The number of a task as it is used now: its old one, if it is the same."""
+    def numbers(self, name: str, tags: str, code_digest: str | None) -> tuple[int, int]:
+        """The number of a task as it is used now, its old one if it is the same; its next index."""
+        first = max((row.index for row in self._rows.get(name, ())), default=-1) + 1
         for number, task in self._tasks.items():
             if (task.name, task.tags, task.code_digest) == (name, tags, code_digest):
-                return number
+                return number, first
         self._next_task += 1
-        return self._next_task - 1
+        return self._next_task - 1, first
 
     def child(self, flow_name: str, parameters: str) -> Resumption | None:
         """The subflow that was called with these parameters; each is handed out once."""
@@ -240,13 +167,39 @@ class Resumption:
         if key is None:
             return None
         name = cache.plan.task_name
-        chosen = self._earlier.take(name, key)
-        if chosen is None:
-            return None
-        self.account.reused[name] += 1
-        if chosen.changes:
-            self.account.reused_changed[name] += 1
+        chosen = self._earlier.take(name, key.key, key.parts)
+        self._count(name, chosen)
         return chosen
+
+    def _count(self, task_name: str, taken: Earlier | None) -> None:
+        if taken is not None:
+            self.account.reused[task_name] += 1
+            if taken.changes:
+                self.account.reused_changed[task_name] += 1
+
+    # -- what only a worker can find, since it alone has the inputs -----------------------------
+
+    def offer(self, task_name: str) -> Mapping[str, Sequence[str]]:
+        """What is committed of a task, for workers; the same object for a while."""
+        now = time.monotonic()
+        at, offered = self._offered.get(task_name, (now - _OFFERED_S, {}))
+        if now - at >= _OFFERED_S:
+            offered = self._earlier.keys(task_name, _MOST_OFFERED)
+            self._offered[task_name] = now, offered
+        return offered
+
+    def turn(self, task_name: str, run: Run) -> int:
+        """The place of a run among those of the same inputs."""
+        given = run.payload if type(run.payload) is bytes else None
+        place = task_name, given, tuple(dep.number for dep in run.deps)
+        return next(self._turns.setdefault(place, itertools.count()))
+
+    def found(self, task_name: str, key: str) -> None:
+        """A worker has found this result."""
+        taken = self._earlier.take_key(task_name, key)
+        self._count(task_name, taken)
+        if taken is not None:
+            self.account.late(task_name)
 
     def take_over(self, run: Run, *, here: bool) -> bool:
         """Make a new run the committed one that it is; False when there is none.

@@ -176,6 +176,8 @@ class TaskRuns:
             from daskflow.runner.cache_notes import unknown_note  # only tasks that are cached pay
 
             run.cache = unknown_note(use.plan)
+            if self._resumption is not None:
+                run.cache.resumes(self._resumption, run)
         return run
 
     def inside(
@@ -244,13 +246,13 @@ class TaskRuns:
         """Hash the arguments of a run that may be cached; True when it was committed before."""
         from daskflow.runner.cache_notes import note_of  # only tasks that are cached pay for it
 
-        caching = self._caching
-        warn = functools.partial(caching.warn, task.name)
+        warn = functools.partial(self._caching.warn, task.name)
         has_inputs = bool(run.deps) and any(dep.number >= 0 for dep in run.deps[: run.taken])
-        note = note_of(plan, task.signature, args, kwargs, has_inputs, warn, caching.places)
+        places = self._caching.places
+        note = note_of(plan, task.signature, args, kwargs, has_inputs, warn, places)
         run.cache, here = note, here or isinstance(self._shell, InlineShell)
         if self._resumption is not None:
-            note.resumes(self._resumption)
+            note.resumes(self._resumption, run)
             if self._resumption.take_over(run, here=here):
                 return True
         if here:
@@ -326,8 +328,7 @@ class TaskRuns:
         shown_tags, source = as_json(list(own)), source_digest(task.fn)
         number, first = len(self._uses) + len(self._tagged), 0
         if (before := self._resumption) is not None:
-            number = before.task_number(task.name, shown_tags, source)
-            first = before.first_index(task.name)
+            number, first = before.numbers(task.name, shown_tags, source)
         next_index = self._indexes.setdefault(task.name, itertools.count(first).__next__)
         use = TaskUse(number, policy, next_index, own)
         options: dict[str, Any] = {

@@ -30,7 +30,7 @@ from daskflow.runner.cli.text import printable
 from daskflow.runner.core.states import FINAL, FLOW_TRANSITIONS, RESUMABLE, RETRYING, SUCCESSFUL
 
 if TYPE_CHECKING:
-    from daskflow.runner.resuming import Past
+    from daskflow.runner.earlier import Past
 
 __all__ = ["ResumeAsk", "resume"]
 
@@ -100,7 +100,7 @@ def resume(ask: ResumeAsk) -> ExitCode:
 def _read(ask: ResumeAsk) -> tuple[Past, dict[str, Any]]:
     """What is recorded of the flow run, if it can go on."""
     # the caching room and the engine
-    from daskflow.runner.resuming import read_past
+    from daskflow.runner.earlier import read_past
     from daskflow.runner.starting import STARTED
     from daskflow.runner.store.taking import check_not_held
 

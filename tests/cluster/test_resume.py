@@ -335,9 +335,12 @@ def test_flow_retries_begin_anew_and_keep_what_is_reused(script):
     assert [attempt for state, attempt in last()[2] if state == "Retrying"] == [2, 3, 4]
 
 
-@pytest.mark.parametrize("runner", ["threads", "cluster"])
+@pytest.mark.parametrize(
+    ("runner", "size"), [("threads", 1), ("cluster", 1), ("cluster", 50_000)],
+    ids=["threads", "here", "on a worker"],
+)  # fmt: skip
 def test_what_is_committed_below_results_that_are_not_kept_is_found_by_content(
-    script, runner, request
+    script, runner, size, request
 ):
     if runner == "cluster":
         runner = request.getfixturevalue("cluster").scheduler_address
@@ -345,17 +348,17 @@ def test_what_is_committed_below_results_that_are_not_kept_is_found_by_content(
 @task
 def load(n):
     ran("load")
-    return n + 5
+    return (n + 5, "x" * SIZE)
 
 @task(persist_result=True)
 def train(x):
     ran("train")
-    return x * 2
+    return x[0] * 2
 
 @task(persist_result=True, cache_policy=NO_CACHE)
 def judge(x):
     ran("judge")
-    return x + 0.5
+    return x[0] + 0.5
 
 @flow(task_runner=RUNNER)
 def both():
@@ -363,10 +366,10 @@ def both():
     trained, judged = train.map(loaded), judge.map(loaded)
     assert (trained.result(), judged.result()) == ([10, 12, 14], [5.5, 6.5, 7.5])
     assert not broken()
-"""
+""".replace("SIZE", str(size))
     script.write(text)("run", script.path, "--task-runner", runner, code=1)
     assert script.ran() == {"load": 3, "train": 3, "judge": 3}
-    script.mend().write(text.replace("return x * 2", "return 2 * x"))
+    script.mend().write(text.replace("return x[0] * 2", "return 2 * x[0]"))
     found = account(script("runs", "resume", "@last", "--task-runner", runner, "--json"))
     assert script.ran() == {"load": 3}
     kept = Counter(found["reused"]) + Counter(found["found_in_the_result_store"])

@@ -18,7 +18,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.caching.hashing import content_digest
-from daskflow.caching.keys import CacheKey, input_parts, run_key
+from daskflow.caching.keys import CacheKey, input_parts, run_identity, run_key
 from daskflow.caching.plans import (
     NOT_ASKED,
     CachePlan,
@@ -66,12 +66,18 @@ class KeyAsk(NamedTuple):
         Put the result in the place of the one that is there.
     why : str or None
         Why the run cannot be cached.
+    earlier : mapping of str to sequence of str
+        Of a flow run that was resumed: keys of what it has committed, by `run_identity`.
+    turn : int
+        Place of the run among those that may be its equals.
     """
 
     key: CacheKey | None = None
     fresh: bool = False
     replace: bool = False
     why: str | None = None
+    earlier: Mapping[str, Sequence[str]] | None = None
+    turn: int = 0
 
 
 class Looked(NamedTuple):
@@ -184,7 +190,10 @@ def look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Boun
             why = _reason(error)
             _warn(plan, "key", "runs uncached", why)
         if key is None and why is None and plan.only_persists:
-            return Looked(plan, ask, None, None, None, _parts(plan, function, bound))
+            parts = _parts(plan, function, bound)
+            return Looked(plan, ask, None, _committed(plan, ask, parts), None, parts)
+        if key is not None and (entry := _committed(plan, ask, key.parts)) is not None:
+            return Looked(plan, ask, key, entry, why)
     if key is None or ask.fresh or plan.refresh:
         return Looked(plan, ask, key, None, why)
     try:
@@ -205,6 +214,21 @@ def _parts(plan: CachePlan, function: Callable[..., Any], bound: Bound) -> Mappi
     except Exception:  # what has no content is never found again
         return {}
     return input_parts(plan.task_name, inputs)
+
+
+def _committed(plan: CachePlan, ask: KeyAsk, parts: Mapping[str, str]) -> Entry | None:
+    """The result of this run from before its flow run was resumed."""
+    if not ask.earlier or not parts:
+        return None
+    keys = ask.earlier.get(run_identity(plan.task_name, parts))
+    if not keys:
+        return None
+    key = keys[ask.turn % len(keys)]
+    try:
+        return open_store(plan.store, plan.flow_run_id).lookup([key]).get(key)
+    except DaskflowError as error:
+        _warn(plan, "store", "looked nothing up", _reason(error))
+        return None
 
 
 def found_by(looked: Looked) -> Cached | None:

@@ -145,7 +145,8 @@ class ClaimDesk:
                 line = LogLine(run.number, run.attempt + 1, now, logging.INFO, TASK_LOGGER, text)
                 self.tell(parcel, line)
                 self._pause_s = _FIRST_LOOK_S
-                self.next_look = time.monotonic() + self._pause_s
+                if not self._looking:  # else what comes of it sets the next
+                    self.next_look = time.monotonic() + self._pause_s
             self._waiting[run] = self._claimed.pop(run)
             self._sure.discard(run)
 

@@ -54,6 +54,7 @@ class KeyClaims:
         self._clock = clock
         self._watch = Watch()
         self._used = False
+        self._gone: dict[ProcessIdentity, bool | None] = {}  # asked once in each call
 
     def take(self, places: Collection[str]) -> Taken:
         """Claim `places`, those that nobody else holds."""
@@ -61,6 +62,7 @@ class KeyClaims:
         mine |= this_process()._asdict()
         refused: set[str] = set()
         self._used = True
+        self._gone.clear()
         with self._sink.transaction(_PATIENCE_S) as connection:
             for place in places:
                 given = mine | {"place": place}
@@ -79,11 +81,14 @@ class KeyClaims:
         return holder != self._holder and not self._is_free(place, holder, found)
 
     def _is_free(self, place: str, holder: str, found: Sequence[Any]) -> bool:
-        executing, *process, flow_run_id, fence, heartbeat = found
+        executing, *columns, flow_run_id, fence, heartbeat = found
+        process = ProcessIdentity(*columns)
+        if process not in self._gone:
+            self._gone[process] = process_is_gone(process)
         now = self._clock()
         still_s = self._watch.still_s(flow_run_id, (fence, heartbeat), now)
         idle_s = self._watch.still_s(place, (holder, executing), now)
-        verdict = judge(process_is_gone(ProcessIdentity(*process)), still_s, LEASE_S)
+        verdict = judge(self._gone[process], still_s, LEASE_S)
         return is_claim_free(verdict, bool(executing), idle_s, IDLE_S)
 
     def executing(self, places: Collection[str], now: bool) -> None:
@@ -102,6 +107,7 @@ class KeyClaims:
     def free(self, places: Collection[str]) -> set[str]:
         """Return those of `places` that `take` would get."""
         held = set()
+        self._gone.clear()
         for place, holder, *found in self._reader.rows("claims", {"holder": self._holder}):
             if place in places and not self._is_free(place, holder, found):
                 held.add(place)

@@ -272,7 +272,7 @@ class SimulatedCluster(Clockwork, Spectator):
                 value = (0, planned.run.number)
                 if self.chance(self.faults.large):
                     value = kept = SimulatedValue()
-                    worker.values.append((planned.run, kept))
+                    worker.keep(planned.run, kept)
             execution.told.append(planned.outcome(value))
             done += 1
         if done > first:

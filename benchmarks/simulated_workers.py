@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from daskflow.runner.core.graph import Outcome, Parcel, Remote, Run
+from daskflow.runner.core.states import FINAL
 
 __all__ = ["Execution", "Faults", "Planned", "SimulatedValue", "Spectator", "Worker", "lost_inputs"]
 
@@ -80,7 +81,7 @@ class Execution:
 class Worker:
     """One slot: what it executes, what waits for it, and the values that it holds."""
 
-    __slots__ = ("came_at", "execution", "lost", "name", "queue", "values")
+    __slots__ = ("came_at", "execution", "full", "lost", "name", "queue", "values")
 
     def __init__(self, name: str, came_at: float) -> None:
         self.name = name
@@ -89,6 +90,18 @@ class Worker:
         self.execution: Execution | None = None
         self.queue: deque[Parcel] = deque()
         self.values: list[tuple[Run, SimulatedValue]] = []
+        self.full = 16  # values, when those are forgotten that the driver has dropped
+
+    def keep(self, run: Run, value: SimulatedValue) -> None:
+        """Hold a value until this worker is lost, or nobody wants it any more."""
+        self.values.append((run, value))
+        if len(self.values) > self.full:
+            self.values = [
+                (run, value)
+                for run, value in self.values
+                if run.value is value or run.redo or run.state not in FINAL
+            ]
+            self.full = 2 * len(self.values) + 16
 
 
 class Spectator:

@@ -32,6 +32,7 @@ SUBMIT_AT_ONCE = 1_000
 SCHEDULER_S = 0.001155  # CPU of Dask's scheduler for a task, measured on distributed 2026.8.0
 SAMPLES = 65_536  # durations drawn per task; runs take them in turn
 LONGEST_S = 30.0
+BINS = 100  # samples in the ideal time
 
 
 class Workload(NamedTuple):
@@ -291,7 +292,7 @@ def simulate(
     scheduler_s : float
         What a parcel costs the scheduler, seconds.
     """
-    bin_s = max(0.05, runs * sum(workload) / 3 / workers / 100)
+    bin_s = max(0.05, runs * sum(workload) / 3 / workers / BINS)
     flow = _Flow(runs, workers, losses, seed, rules, workload, scheduler_s, bin_s)
     wall, cpu = time.perf_counter(), time.process_time()
     gc.collect()

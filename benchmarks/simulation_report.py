@@ -7,11 +7,12 @@ and the driver's CPU per run, both over the simulated time.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from benchmarks.simulation import Sample, Simulation
+from benchmarks.simulation import BINS, Sample, Simulation
 
 __all__ = ["picture", "read_simulations", "simulation_json", "simulation_table"]
 
@@ -73,17 +74,18 @@ def picture(simulations: Sequence[Simulation]) -> str:
         colour = _COLOURS[place % len(_COLOURS)]
         parts.append(f'<rect x="{x}" y="14" width="14" height="4" fill="{colour}"/>')
         parts.append(f'<text x="{x + 20}" y="20" fill="#333">{escape(name)}</text>')
-    most_us = max([8.0, *(2 * s.driver_us for s in simulations)])
+    most_us = 4.0 * math.ceil(max([8.0, *(2 * s.driver_us for s in simulations)]) / 4)
     parts += _chart(
-        simulations, _TOP, "slots that execute runs", 1.0, "{:.0%}", lambda sample: sample.use
+        simulations, _TOP, "slots that execute runs", 1.0, "{:.0%}", lambda sample: sample.use, 0.0
     )
     parts += _chart(
         simulations,
         _TOP + _HEIGHT + _GAP,
-        "CPU of the driver per task run, µs",
+        "CPU of the driver per task run that ends, µs",
         most_us,
         "{:.0f}",
         lambda sample: sample.driver_us,
+        0.25,
     )
     return "\n".join([*parts, "</svg>", ""])
 
@@ -95,7 +97,9 @@ def _chart(
     most: float,
     label: str,
     of: Callable[[Sample], float],
+    least: float,
 ) -> list[str]:
+    # `least`: runs that a sample needs to be shown, as a part of those that it has in the mean
     bottom = top + _HEIGHT
     parts = [f'<text x="{_LEFT}" y="{top - 8}" fill="#333" font-weight="bold">{title}</text>']
     for step in range(5):
@@ -115,7 +119,7 @@ def _chart(
         points = []
         for sample in simulation.samples:
             share = sample.at / simulation.ideal_s
-            if share > 1.0 or not sample.runs:
+            if share > 1.0 or sample.runs < least * simulation.runs / BINS:
                 continue  # the tail belongs to a few long runs, and says nothing of the driver
             y = bottom - min(1.0, of(sample) / most) * _HEIGHT
             points.append(f"{_LEFT + share * _WIDTH:.1f},{y:.1f}")

@@ -89,7 +89,9 @@ class ResultReader:
         wanted = [key for key in dict.fromkeys(keys) if key not in self._misses]
         found: dict[str, Entry] = {}
         for entry, whole in self.packs.find(wanted):
-            if entry.key not in found and self._usable(entry, entry.key, entry.pack or "", now, whole):
+            if entry.key not in found and self._usable(
+                entry, entry.key, entry.pack or "", now, whole
+            ):
                 found[entry.key] = entry
         # what no pack holds may become a path
         missing = [check_key(key) for key in wanted if key not in found]

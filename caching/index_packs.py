@@ -149,6 +149,11 @@ class Packs:
         stamp = int(path.removeprefix(f"{PACKS}/").partition("-")[0]) / 1000
         self.publish(rows_of(table), stamp)
 
+    def keys(self) -> set[str]:
+        """Return every key that a pack holds."""
+        self.load()
+        return set(self._where)
+
     def holds(self, key: str) -> bool:
         """Say whether a pack that has been read holds a key; nothing is read for it."""
         return key in self._where

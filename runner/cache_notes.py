@@ -44,9 +44,11 @@ class RunCache(CacheNote):
         Of the content of its result, once it is known.
     made_as : str or None
         The key that its worker has made, or had from here.
+    absent : bool
+        This process has looked its key up, and there was no entry.
     """
 
-    __slots__ = ("_inputs", "_key", "digest", "made_as", "plan", "why")
+    __slots__ = ("_inputs", "_key", "absent", "digest", "made_as", "plan", "why")
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class RunCache(CacheNote):
         self._key = key
         self.digest: str | None = None
         self.made_as: str | None = None
+        self.absent = False
         self.why = why
         self.status = why
         self.wanted = why is None and not plan.refresh and (key is not None or inputs is not None)
@@ -77,7 +80,9 @@ class RunCache(CacheNote):
     def ask(self, redo: bool) -> KeyAsk:
         """What goes to the worker with the run."""
         key = self.key() if self.why is None else None
-        return KeyAsk(key, fresh=redo, replace=redo, why=self.why)
+        # once: what is sent again may have been stored by who was lost before it told
+        absent, self.absent = self.absent, False
+        return KeyAsk(key, fresh=redo or absent, replace=redo, why=self.why)
 
     def told(self, commit: Commit) -> None:
         """A worker has told what the cache made of the run."""

@@ -106,7 +106,8 @@ def _process(arguments: list[str]) -> Timing:
     )
     if done.returncode:
         raise WrongValue(
-            f"cached work {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr[-2000:]}"
+            f"cached work {' '.join(arguments)} ended with {done.returncode}:\n"
+            f"{done.stderr[-2000:]}"
         )
     found = json.loads(done.stdout.splitlines()[-1])
     return Timing(found["wall_s"], CpuSeconds(**found["cpu"]))

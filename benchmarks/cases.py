@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import cached, cold, etl, growth, parcels
+from benchmarks import cached, cold, etl, growth, keys, parcels
 from benchmarks.controls import Delayed, OneLoop, SerialLoop
 from benchmarks.cpu import Meter
 from benchmarks.engines import DaskflowEngine, Engine, RawDask, local_cluster
@@ -25,6 +25,7 @@ TITLES: Mapping[str, str] = {
     **growth.TITLES,
     **cold.TITLES,
     **cached.TITLES,
+    **keys.TITLES,
     **etl.TITLES,
 }
 
@@ -44,6 +45,7 @@ def make_cases(
         *cold.cold_cases(scratch, controls_only=controls_only),
         *etl.etl_cases(scratch, quick=quick, controls_only=controls_only),
         *cached.cached_cases(scratch, quick=quick, controls_only=controls_only),
+        *keys.key_cases(quick=quick, controls_only=controls_only),
     ]
     yield from (case for case in processes if case.name in names)
     chosen = [workload for workload in WORKLOADS if workload.name in names]

@@ -101,11 +101,41 @@ def _loop_against_map(cases: Cases) -> float | None:
     return loop / map_ if loop and map_ else None
 
 
-def _cpu_us(case: str, part: str = "total") -> Callable[[Cases], float | None]:
+def _cpu_us(
+    case: str, part: str = "total", who: str = "daskflow"
+) -> Callable[[Cases], float | None]:
     def find(cases: Cases) -> float | None:
         summary = cases.get(case)
-        contender = summary.contender("daskflow") if summary else None
+        contender = summary.contender(who) if summary else None
         return 1e6 * float(getattr(contender.cpu_s_per_run, part)) if contender else None
+
+    return find
+
+
+def _cpu_times_control(case: str, who: str = "daskflow") -> Callable[[Cases], float | None]:
+    """CPU time as a multiple of the control's."""
+
+    def find(cases: Cases) -> float | None:
+        summary = cases.get(case)
+        contender = summary.contender(who) if summary else None
+        return 1 / contender.cpu_saving.median if contender else None
+
+    return find
+
+
+def _raw_rate(case: str) -> Callable[[Cases], float | None]:
+    """The rate as a share of the control's, by CPU time: all cores are busy in both."""
+    find = _cpu_times_control(case)
+    return lambda cases: None if (ratio := find(cases)) is None else 1 / ratio
+
+
+def _memory_times_control(case: str) -> Callable[[Cases], float | None]:
+    def find(cases: Cases) -> float | None:
+        summary = cases.get(case)
+        if summary is None or summary.subject is None:
+            return None
+        control = summary.control.figures["peak_mb"]
+        return summary.subject.figures["peak_mb"] / control if control > 0 else None
 
     return find
 
@@ -201,6 +231,35 @@ GOALS: tuple[Goal, ...] = (
          _times_control("W7.submit"), at_most(1.0), _share),
     Goal("cost of a run, 1,000,000 against 10,000", "10,000 = 1", "within 10 %",
          _growth, at_most(1.1), _times),
+    *(
+        Goal(f"W6 {what}, {which}{note}", "`joblib.Memory` = 1", f"≤ {most} ×",
+             find(f"W6.{size}.{which}"), at_most(most), _times)
+        for what, size, which, most in (
+            ("200 frames of 1 MB", "many", "first", 0.8),
+            ("200 frames of 1 MB", "many", "cached", 0.3),
+            ("one frame of 200 MB", "large", "first", 0.7),
+            ("one frame of 200 MB", "large", "cached", 0.7),
+        )
+        for note, find in (("", _times_control), (", CPU", _cpu_times_control))
+    ),
+    Goal("rerun of 10,000 cached tiny task runs, CPU each", "`joblib.Memory` beside it", "≤ 20 µs",
+         _cpu_us("cached.tiny", who="daskflow, processes"), at_most(20), _us),
+    *(
+        Goal(f"{what}, CPU", "`joblib.hash` beside it", f"≤ {most} µs", _cpu_us(f"keys.{name}"),
+             at_most(most), _us)
+        for what, name, most in (
+            ("key of five keyword arguments", "five", 5),
+            ("digest of a dataclass", "dataclass", 6),
+            ("digest of a pydantic model", "pydantic", 6),
+            ("digest of 31 nested containers", "nested", 40),
+        )
+    ),
+    Goal("hash of a numeric frame of 256 MiB", "raw sha256 = 1", "≥ 0.9",
+         _raw_rate("keys.frame"), at_least(0.9), _share),
+    Goal("cached write of a table of 200 MB, rate", "pyarrow's write = 1", "≥ 0.8",
+         _raw_rate("store.write"), at_least(0.8), _share),
+    Goal("cached write of a table of 200 MB, memory", "pyarrow's write = 1", "≤ 1.1 ×",
+         _memory_times_control("store.write"), at_most(1.1), _times),
     Goal("W9 map of maps, 1,000 × 10", "`client.map` = 1", "", _speedup("W9.deep"),
          at_least(0), _times),
     Goal("W9 10,000 with 30 % retried", "`client.map` = 1", "", _speedup("W9.retries"),

@@ -57,13 +57,10 @@ def content_digest(
     UsageError
         When there is no such algorithm, or its package is not installed.
     """
-    if type(value) in ATOMS and algorithm == "sha256":
-        return _atom_digest(value)
-    return _digest(value, algorithm, name, threads)
-
-
-def _atom_digest(value: Any) -> str:
-    if type(value) in (str, bytes) and len(value) > _RECENT_BYTES:
+    kind = type(value)
+    if kind not in ATOMS or algorithm != "sha256":
+        return _digest(value, algorithm, name, threads)
+    if (kind is str or kind is bytes) and len(value) > _RECENT_BYTES:
         return _digest(value, "sha256", "value", None)
     written = dumps(value, 2)
     found = _recent.get(written)

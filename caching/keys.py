@@ -113,6 +113,8 @@ def make_key(
     components = policy.components
     if not components:
         return None
+    if code is not None and inputs is not None and components == _USUAL:
+        return _usual_key(task_name, code, inputs, policy.excluded)
     parts = {"task": task_name}
     made: list[object] = [_FORMAT, task_name]
     if "INPUTS" in components:
@@ -175,6 +177,50 @@ def run_key(flow_run_id: str, place: str, parts: Mapping[str, str]) -> CacheKey:
     task_name = parts.get("task", "")
     made: list[object] = [_FORMAT, "run", flow_run_id, run_identity(task_name, parts), place]
     return CacheKey(_hex(made), {**parts, **run})
+
+
+class _Template(NamedTuple):
+    """What the keys of one task have in common: their bytes around the inputs, and their parts."""
+
+    names: list[str]
+    labels: list[str]
+    before: bytes
+    after: bytes
+    parts: dict[str, str]
+
+
+_USUAL = frozenset({"INPUTS", "TASK_SOURCE"})
+_templates: dict[tuple[str, str, tuple[str, ...], frozenset[str]], _Template] = {}
+_MOST_TEMPLATES = 1024
+
+
+def _usual_key(
+    task_name: str, code: CodeDigest, inputs: Mapping[str, str], excluded: frozenset[str]
+) -> CacheKey:
+    """Return the key that `make_key` would make part by part, with what is constant kept."""
+    place = task_name, code.digest, tuple(inputs), excluded
+    known = _templates.get(place)
+    if known is None:
+        if len(_templates) >= _MOST_TEMPLATES:
+            _templates.clear()
+        known = _templates[place] = _template(task_name, code, tuple(inputs), excluded)
+    values = [inputs[name] for name in known.names]
+    made = known.before + marshal.dumps(values, 2) + known.after
+    parts = known.parts | dict(zip(known.labels, values, strict=True))
+    return CacheKey(hashlib.sha256(made).hexdigest(), parts)
+
+
+def _template(
+    task_name: str, code: CodeDigest, names: tuple[str, ...], excluded: frozenset[str]
+) -> _Template:
+    counted, labels, written = _part_names(names, "input ", excluded)
+    # without back references, marshal writes a container as its parts one after the other
+    none: list[str] = []
+    whole = marshal.dumps([_FORMAT, task_name, (written, none), ("code", code.digest)], 2)
+    after = marshal.dumps(("code", code.digest), 2)
+    before = whole[: len(whole) - len(after) - len(marshal.dumps(none, 2))]
+    parts = {"task": task_name, **dict.fromkeys(labels, ""), **_code_parts(code)}
+    return _Template(counted, labels, before, after, parts)
 
 
 def _put_digests(

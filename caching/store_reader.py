@@ -73,11 +73,12 @@ class ResultReader:
 
     # ---- reading
 
-    def lookup(self, keys: Iterable[str]) -> dict[str, Entry]:
+    def lookup(self, keys: Iterable[str], *, expired: bool = False) -> dict[str, Entry]:
         """Return the entries of those keys that have one; absent keys are misses.
 
         Small results come with their entry, in the same request. Misses are remembered until
-        `forget`. Damaged entries are logged, quarantined and missing here.
+        `forget`. Damaged entries are logged, quarantined and missing here, and expired ones are
+        unless they are asked for.
 
         Raises
         ------
@@ -85,7 +86,7 @@ class ResultReader:
             When the storage cannot answer.
         """
         self._check_format()
-        now = time.time()
+        now = 0.0 if expired else time.time()
         wanted = [key for key in dict.fromkeys(keys) if key not in self._misses]
         found: dict[str, Entry] = {}
         for entry, whole in self.packs.find(wanted):
@@ -269,6 +270,16 @@ class ResultReader:
         self.packs.forget()
 
     # ---- the whole store
+
+    def missed(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys that are remembered as misses: nothing is asked for them."""
+        return self._misses.intersection(keys)
+
+    def keys(self) -> set[str]:
+        """Return the keys of all entries, by their names; no row of its own is read."""
+        self._check_format()
+        self.packs.forget()
+        return self.packs.keys() | self._listed(INDEX)
 
     def entries(self) -> Iterator[Entry]:
         """Yield every readable entry, also expired ones; damaged ones are quarantined."""

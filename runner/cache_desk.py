@@ -131,17 +131,26 @@ class CacheDesk:
 
         found: _Found = {}
         problem: Exception | None = None
+        keys = [key for _, key in batch]
+        unasked = set(keys)  # of these a worker may know more
         try:
             store = open_store(address, flow_run_id)
             if again:
                 store.forget()
-            found = store.lookup([key for _, key in batch])
+            remembered = store.missed(keys)
+            found = store.lookup(keys)
+            unasked = remembered
         except Exception as error:  # whatever it is: these runs are executed
             problem = error
-        self._post(self._answer, address, batch, found, problem)
+        self._post(self._answer, address, batch, found, unasked, problem)
 
     def _answer(
-        self, address: StoreAddress, batch: _Batch, found: _Found, problem: Exception | None
+        self,
+        address: StoreAddress,
+        batch: _Batch,
+        found: _Found,
+        unasked: set[str],
+        problem: Exception | None,
     ) -> None:
         if problem is not None and not self._warned:
             self._warned = True
@@ -155,6 +164,7 @@ class CacheDesk:
         for run, key in batch:
             entry = found.get(key)
             if entry is None:
+                _cache(run).absent = key not in unasked
                 self._driver.missed(run, now)
             else:
                 self._hit(run, address, entry, now)

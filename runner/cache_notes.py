@@ -53,6 +53,8 @@ class RunCache(CacheNote):
         Of the content of its result, once it is known.
     made_as : str or None
         The key that its worker has made, or had from here.
+    absent : bool
+        This process has looked its key up, and there was no entry.
     resumption : Resumption or None
         Of a flow run that is resumed: what it did before.
     turn : int
@@ -64,6 +66,7 @@ class RunCache(CacheNote):
         "_key",
         "_places",
         "_renewed",
+        "absent",
         "digest",
         "made_as",
         "plan",
@@ -90,6 +93,7 @@ class RunCache(CacheNote):
         self.resumption: Resumption | None = None
         self._renewed = False
         self.turn = 0
+        self.absent = False
         self.why = why
         self.status = why
         known = key is not None or inputs is not None
@@ -131,10 +135,12 @@ class RunCache(CacheNote):
 
     def ask(self, redo: bool) -> KeyAsk:
         """What goes to the worker with the run."""
+        # once: what is sent again may have been stored by who was lost before it told
+        absent, self.absent = self.absent, False
         plan, before = self.plan, self.resumption
         if not plan.only_persists:
             key = self.key() if self.why is None else None
-            ask = KeyAsk(key, fresh=redo, replace=redo, why=self.why)
+            ask = KeyAsk(key, fresh=redo or absent, replace=redo, why=self.why)
         else:
             try:
                 key = self.key()

@@ -187,8 +187,7 @@ def show(key: str, storage: str | None, as_json: bool) -> None:
 
 def _found(store: ResultStore, keys: list[str]) -> list[Entry]:
     """The entries of keys, or of unique beginnings of keys."""
-    everything = {entry.key: entry.without_payload() for entry in store.entries()}
-    found = []
+    everything, found = store.keys(), []
     for wanted in keys:
         fits = [key for key in everything if key.startswith(wanted.lower())]
         if not fits:
@@ -198,7 +197,13 @@ def _found(store: ResultStore, keys: list[str]) -> list[Entry]:
             )
         if len(fits) > 1:
             raise UsageError(f"{wanted!r} is the beginning of {len(fits)} keys; write more of it")
-        found.append(everything[fits[0]])
+        entry = store.lookup(fits, expired=True).get(fits[0])
+        if entry is None:
+            raise NotFoundError(
+                f"the stored result {fits[0]} in {store.storage.shown_url} is damaged, or of "
+                "another version; daskflow cache verify reads everything"
+            )
+        found.append(entry.without_payload())
     return found
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from daskflow.caching.keys import CacheKey
-from daskflow.caching.plans import CachePlan, StoreAddress
+from daskflow.caching.plans import CachePlan, StoreAddress, open_store
 from daskflow.caching.policy import INPUTS
+from daskflow.caching.store import ResultStore
 from daskflow.runner.cache_desk import CacheDesk
 from daskflow.runner.cache_notes import RunCache
 from daskflow.runner.cluster.protocol import Commit
 from daskflow.runner.core.graph import Outcome
 from daskflow.runner.core.states import CACHED, CANCELLED, COMPLETED, FAILED
 from tests.unit.driver_story import Story
+from tests.unit.result_stores import key, publish
 
 PLAN = CachePlan("t", INPUTS, None, None, "f", None, None, False, False, StoreAddress("memory://x"))
 
@@ -25,7 +27,7 @@ class Desk(CacheDesk):
         self._pool = self  # type: ignore[assignment]
 
     def submit(self, call, address, flow_run_id, batch, again):
-        self.answers.append((self._answer, (address, batch, {}, None)))
+        self.answers.append((self._answer, (address, batch, {}, set(), None)))
 
     def turn(self) -> None:
         """What the driver's thread does in one turn, but for sending."""
@@ -70,6 +72,23 @@ def test_equal_keys_wait_for_the_first_and_get_its_result():
     assert [(run.state, run.value) for run in others] == [(CACHED, (0, 1))] * 3
     desk.turn()
     assert (desk._leaders, desk._led, desk._followers) == ({}, {}, {})
+
+
+def test_a_worker_looks_nothing_up_that_was_asked_for_here_but_once_more_for_a_retry(tmp_path):
+    publish(ResultStore(str(tmp_path)), 9, "a")
+    plan = PLAN._replace(store=StoreAddress(str(tmp_path)))
+    story = Story(4)
+    posted = []
+    desk = CacheDesk(story.driver, lambda call, *args: posted.append((call, args)))
+    notes = [RunCache(plan, {}, CacheKey(key(n), {})) for n in (1, 2)]
+    runs = [story.submit_cached(story.task(), note) for note in notes]
+    open_store(plan.store, "f").lookup([key(2)])  # remembered: a worker may know more
+    story.driver.take_lookups()
+    desk._look_up(plan.store, "f", [(run, key(n)) for n, run in enumerate(runs, 1)], False)
+    ((call, args),) = posted
+    call(*args)
+    assert [note.ask(redo=False).fresh for note in notes] == [True, False]
+    assert not notes[0].ask(redo=False).fresh
 
 
 def test_where_the_first_fails_the_next_one_is_executed():

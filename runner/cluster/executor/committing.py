@@ -84,7 +84,7 @@ class Committing:
         looked_up = ask.key is not None and ask.why is None
         if looked_up and self._parcel.channel.live and not _unchangeable(bound.payload):
             # the flow has the very same objects, and may have changed them since it made the key
-            return ask._replace(key=None)
+            return ask._replace(key=None, fresh=ask.replace)  # it may be one that is there
         return ask
 
     def look(self, place: int, number: int, bound: Bound) -> Looked:

@@ -30,8 +30,9 @@ from daskflow.runner.outcomes import Journal
 from daskflow.runner.watching import ClusterWatch
 
 if TYPE_CHECKING:
-    from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
+    from daskflow.runner.cluster.dispatch import Dispatch
     from daskflow.runner.cluster.nested import Answer
+    from daskflow.runner.cluster.news import WorkerNews
     from daskflow.runner.cluster.protocol import Report
     from daskflow.runner.cluster.session import Session
 
@@ -343,10 +344,15 @@ class DriverThread(Inbox):
         self._drop_at = None
         if (dispatch := self._dispatch) is None:
             return
+        executing = []
         for parcel in list(self.driver.parcels.values()):
             if all(run.stage.scope.cancelled for run in parcel.runs):
-                if not dispatch.was_heard_of(parcel.id):
+                if dispatch.was_heard_of(parcel.id):
+                    executing.append(parcel)
+                else:
                     self.driver.drop_parcel(parcel.id, now)
+        if executing:
+            dispatch.tell_cancelled(executing)
 
     def _finish(self) -> None:
         """Closing: whatever is still open ends here, as cancelled."""

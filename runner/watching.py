@@ -18,7 +18,8 @@ from daskflow.runner.core.stalls import OVER, STALLED, StallNews, StallWatch
 from daskflow.runner.outcomes import Journal
 
 if TYPE_CHECKING:
-    from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
+    from daskflow.runner.cluster.dispatch import Dispatch
+    from daskflow.runner.cluster.news import WorkerNews
 
 __all__ = ["ClusterWatch"]
 

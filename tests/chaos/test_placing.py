@@ -92,13 +92,15 @@ def test_what_may_run_once_runs_once_though_its_worker_is_retired_without_plugin
     def refused():
         future = once.submit(folder)
         eventually((tmp_path / "once").exists, within_s=30)
-        with Client(two_hosts.address, set_as_default=False) as client:
-            client.retire_workers(places(folder, "once"))
         ends = []
-        for each in (future, poison.submit(folder)):
-            each.wait(timeout=30)
-            ends.append((each.state.name, type(each.result(raise_on_failure=False))))
-        gate.touch()
+        try:
+            with Client(two_hosts.address, set_as_default=False) as client:
+                client.retire_workers(places(folder, "once"))
+            for each in (future, poison.submit(folder)):
+                each.wait(timeout=30)
+                ends.append((each.state.name, type(each.result(raise_on_failure=False))))
+        finally:
+            gate.touch()
         return ends
 
     ends = refused()

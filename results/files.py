@@ -141,7 +141,7 @@ def _compresses(column: pa.ChunkedArray) -> bool:
     sample = chunk.buffers()[1].slice(chunk.offset * width, min(len(chunk) * width, _SAMPLE_BYTES))
     if sample.size < _SAMPLE_BYTES:
         return True
-    return len(_lz4.compress(sample)) < _WORTH * sample.size
+    return bool(len(_lz4.compress(sample)) < _WORTH * sample.size)
 
 
 def _dictionary_columns(schema: pa.Schema) -> Any:

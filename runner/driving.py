@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from daskflow.config import get_settings
 from daskflow.errors import ClusterError, DaskflowError
 from daskflow.runner.cache_desk import CacheDesk
-from daskflow.runner.cluster.providers import LocalTaskRunner
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
@@ -28,11 +27,12 @@ from daskflow.runner.garbage import patient_collector
 from daskflow.runner.inbox import Inbox
 from daskflow.runner.nesting import Nesting
 from daskflow.runner.outcomes import Journal
-from daskflow.runner.watching import ClusterWatch
+from daskflow.runner.watching import ClusterWatch, no_workers_timeout_s
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.answers import Answer
-    from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
+    from daskflow.runner.cluster.dispatch import Dispatch
+    from daskflow.runner.cluster.news import WorkerNews
     from daskflow.runner.cluster.protocol import Report
     from daskflow.runner.cluster.session import Session
 
@@ -42,8 +42,6 @@ _logger = logging.getLogger(__name__)
 
 PENDING_RUNS = 100_000  # of a flow run: then `submit` waits
 _LINGER_S = 0.002  # while the flow only submits, what comes within this leaves together
-_NO_LOCAL_WORKERS_S = 60.0  # without any worker for so long, nothing will come
-_NO_WORKERS_S = 3600.0  # a queue of somebody else's may be long
 _CONNECT_AGAIN_S = 2.0
 _AGAIN_S = 0.1
 _OLD_SESSION_S = 5.0
@@ -82,12 +80,7 @@ class DriverThread(Inbox):
         self._desk = CacheDesk(self.driver, self.post)
         self.settling = 0  # threads that wait until a flow run is settled
         settings = get_settings().runner
-        timeout_s = settings.no_workers_timeout_seconds
-        if timeout_s is None:
-            local = isinstance(runner, LocalTaskRunner) or (
-                runner.same_machine and not runner.adapt_kwargs
-            )
-            timeout_s = _NO_LOCAL_WORKERS_S if local else _NO_WORKERS_S
+        timeout_s = no_workers_timeout_s(runner, settings.no_workers_timeout_seconds)
         self._watch = ClusterWatch(self.driver, outlet, timeout_s)
         self._scheduler_timeout_s = settings.scheduler_timeout_seconds
         self._old_sessions: list[threading.Thread] = []  # that are being closed
@@ -363,10 +356,15 @@ class DriverThread(Inbox):
         self._drop_at, now = None, time.time()
         if (dispatch := self._dispatch) is None:
             return
+        executing = []
         for parcel in list(self.driver.parcels.values()):
             if all(run.stage.scope.cancelled for run in parcel.runs):
-                if not dispatch.was_heard_of(parcel.id):
+                if dispatch.was_heard_of(parcel.id):
+                    executing.append(parcel)
+                else:
                     self.driver.drop_parcel(parcel.id, now)
+        if executing:
+            dispatch.tell_cancelled(executing)
 
     def _finish(self) -> None:
         """Closing: whatever is still open ends here, as cancelled."""

@@ -1,4 +1,6 @@
-"""Task runs that succeeded in an earlier attempt of their flow run, found again in the next one.
+"""Task runs of an earlier attempt of their flow run, found again in the next one.
+
+Those that succeeded are reused, and those that crashed for the workers that they cost stay crashed.
 
 A run is known by its task's name, the content of its arguments, the runs whose futures are among
 them, and its place among equals; never by the order of calls and never by code.  Equal contents
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from daskflow.runner.arguments import Encoded, Literal
 from daskflow.runner.cluster.executor.values import dumps
 from daskflow.runner.core.graph import Run
-from daskflow.runner.core.states import SUCCESSFUL
+from daskflow.runner.core.states import CRASHED, SUCCESSFUL
 
 if TYPE_CHECKING:
     from daskflow.runner.resuming import Resumption
@@ -75,15 +77,22 @@ class Reuse:
         return found, place
 
     def earlier(self, key: tuple[bytes, int] | None) -> Any:
-        """What was remembered of this run, if it succeeded; else None."""
+        """What was remembered of this run, if it succeeded or is quarantined; else None."""
         held = None if key is None else self._known.get(key)
         run = getattr(held, "_run", held)
-        return held if run is not None and run.state in SUCCESSFUL else None
+        if run is None or not (run.state in SUCCESSFUL or _is_quarantined(run)):
+            return None
+        return held
 
     def remember(self, key: tuple[bytes, int] | None, held: Any) -> None:
         """Hold a future, or the run of a call, and with it the result."""
         if key is not None:
             self._known[key] = held
+
+
+def _is_quarantined(run: Run) -> bool:
+    """Whether a run has cost all the workers that it may: it is not let loose on others again."""
+    return run.state == CRASHED and run.crashes > run.stage.policy.crash_retries
 
 
 def _identity(dep: Run) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from daskflow.runner.context import current_flow_run, current_task_run
+from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 from daskflow.runner.travelling import TravelledParameters
 
 __all__ = ["flow_run", "task_run"]
@@ -109,6 +109,16 @@ class _TaskRun:
         """Tags of the task, of its flow run, and of ``with tags(...)`` around the submission."""
         task = current_task_run.get()
         return task.task.tags if task else ()
+
+    def cancelled(self) -> bool:
+        """Whether nobody wants this task run any more, so that a long body may end early.
+
+        Known to task runs on a cluster, some tenths of a second after their flow run was
+        cancelled; not to bodies with a hard timeout.
+        """
+        task, handle = current_task_run.get(), current_parcel.get()
+        parcel = handle() if handle is not None else None
+        return task is not None and parcel is not None and task.number in parcel.cancelled
 
     @property
     def idempotency_key(self) -> str | None:

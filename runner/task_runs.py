@@ -279,6 +279,10 @@ class TaskRuns:
 
     def _reused(self, run: Run) -> None:
         name = "daskflow.task_run.reused"
+        if run.state not in SUCCESSFUL:  # quarantined: this attempt has a failure, too
+            name = "daskflow.task_run.quarantined"
+            run.looked_at = False
+            self.submitted.failed.append(run)
         self._record.event(time.time(), name, run.task_run_id, run.number)
 
     def constant(self, task: Task[Any, Any], value: Any) -> Any:

@@ -10,23 +10,35 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ClusterError
+from daskflow.runner.cluster.providers import LocalTaskRunner
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, once_only
 from daskflow.runner.core.stalls import OVER, STALLED, StallNews, StallWatch
 from daskflow.runner.outcomes import Journal
 
 if TYPE_CHECKING:
-    from daskflow.runner.cluster.dispatch import Dispatch, WorkerNews
+    from daskflow.runner.cluster.dispatch import Dispatch
+    from daskflow.runner.cluster.news import WorkerNews
 
-__all__ = ["ClusterWatch"]
+__all__ = ["ClusterWatch", "no_workers_timeout_s"]
 
 _LOOK_S = 0.25  # how often Dask's view of what is in flight is looked at
 _LOOK_SOON_S = 0.02  # the same, right after a worker was lost
 _SOON_S = 2.0
+_NO_LOCAL_WORKERS_S = 60.0  # without any worker for so long, nothing will come
+_NO_WORKERS_S = 3600.0  # a queue of somebody else's may be long
 _FORGOTTEN_S = 5.0  # a parcel that ended without a final report for so long goes again
+
+
+def no_workers_timeout_s(runner: Any, chosen: float | None) -> float:
+    """How long a cluster of `runner` may be without workers, in seconds."""
+    if chosen is not None:
+        return chosen
+    fixed = isinstance(runner, LocalTaskRunner) or (runner.same_machine and not runner.adapt_kwargs)
+    return _NO_LOCAL_WORKERS_S if fixed else _NO_WORKERS_S
 
 
 class ClusterWatch:

@@ -11,8 +11,10 @@ from __future__ import annotations
 import pickle
 import uuid
 import weakref
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import dask
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
@@ -28,11 +30,12 @@ from daskflow.runner.cluster.deaths import (
     last_lines,
 )
 from daskflow.runner.cluster.draining import LEAVING
-from daskflow.runner.cluster.entries import deliver, entry, live_entry
+from daskflow.runner.cluster.entries import deliver, entry, live_entry, tell_cancelled
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
 from daskflow.runner.cluster.foreign import address_of
+from daskflow.runner.cluster.news import ParcelNews, WorkerNews
 from daskflow.runner.cluster.orders import OrderMaker, RemoteValue, is_lost
 from daskflow.runner.cluster.placing import Placing
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
@@ -53,30 +56,10 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Remote, Run, once_only
 from daskflow.runner.stored import StoredValue
 
-__all__ = ["Dispatch", "ParcelNews", "WorkerNews"]
+__all__ = ["Dispatch"]
 
 _new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
-
-
 _BY_REFERENCE = frozenset({BOUND_INPUT, BOUND_STORED})
-
-
-class WorkerNews(NamedTuple):
-    """A worker came or went."""
-
-    action: str  # "add-worker" or "remove-worker"
-    worker: str
-    expected: bool
-
-
-class ParcelNews(NamedTuple):
-    """What became of a parcel's Dask key without a final report."""
-
-    parcel_id: int
-    status: str  # "lost", "error" or "finished"
-    reason: str
-    worker: str | None
-    exception: BaseException | None
 
 
 class Dispatch:
@@ -112,6 +95,7 @@ class Dispatch:
         self._futures: dict[int, Any] = {}
         self._workers: dict[int, str] = {}  # where a parcel was last heard of
         self._heard_at: dict[int, float] = {}
+        self._lost_together: Counter[str | None] = Counter()  # parcels, by worker
         self._remote: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
         self._on_report = on_report
         self._on_ask = on_ask
@@ -299,6 +283,16 @@ class Dispatch:
         """Tell a worker what became of runs that its tasks asked for; waits for the worker."""
         self.client.run(deliver, pickle.dumps(answers, 5), workers=[worker])
 
+    def tell_cancelled(self, parcels: Sequence[Parcel]) -> None:
+        """Let the bodies of what still executes know that nobody wants it; waits for nobody."""
+        numbers = [number for parcel in parcels for number in parcel.open]
+        workers = {w for parcel in parcels if (w := self._workers.get(parcel.id)) is not None}
+        if self.session.in_process:
+            tell_cancelled(self.topic, numbers)
+        elif workers:
+            call = partial(self.client.run, tell_cancelled, self.topic, numbers)
+            self.session.loop.add_callback(call, workers=list(workers), on_error="ignore")
+
     def release(self, parcel_id: int) -> None:
         """Nothing more is expected of this parcel."""
         self._futures.pop(parcel_id, None)
@@ -316,6 +310,7 @@ class Dispatch:
             if status == "pending":
                 continue
             news.append(self._news(parcel_id, future, status))
+        self._lost_together = Counter(each.worker for each in news if each.status == "lost")
         return news
 
     def _news(self, parcel_id: int, future: Any, status: str) -> ParcelNews:
@@ -349,7 +344,9 @@ class Dispatch:
         entries = executing_on(news.worker, death, self.session.flight_folder)
         if entries is None:
             self._placing.lost_on(list(parcel.open.values()), news.worker)
-            driver.parcel_lost(parcel.id, now, reason, executing=None)
+            known = self.was_heard_of(parcel.id) or bool(once_only(parcel))
+            alone = known or self._lost_together[news.worker] < 2
+            driver.parcel_lost(parcel.id, now, reason, executing=None, alone=alone)
             return
         mine = [entry for entry in entries if entry.parcel_id == parcel.id]
         executing = {entry.number for entry in mine if entry.number is not None}

@@ -1,4 +1,4 @@
-"""What Dask calls on workers: three tiny functions that travel by value.
+"""What Dask calls on workers: a few tiny functions that travel by value.
 
 Nothing in here is imported where they run, but for what they import themselves.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["deliver", "entry", "live_entry"]
+__all__ = ["deliver", "entry", "live_entry", "tell_cancelled"]
 
 
 def entry(blob: bytes, inputs: Sequence[Any] = ()) -> int:
@@ -35,7 +35,15 @@ def deliver(blob: bytes) -> None:
     deliver_bytes(blob)
 
 
+def tell_cancelled(topic: str, numbers: list[int]) -> None:
+    """Let the bodies of these runs know that nobody wants them any more."""
+    # imported on the worker, as above
+    from daskflow.runner.cluster.executor import watchdog
+
+    watchdog.tell_cancelled(topic, numbers)
+
+
 # Pickled by value, for no module of this name exists: a scheduler elsewhere needs none of our code.
 # One in this process has it, and gets names: they take a twentieth of the time, at every hop.
-for _function in (entry, live_entry, deliver):
+for _function in (entry, live_entry, deliver, tell_cancelled):
     _function.__module__ = "daskflow_entry"

@@ -241,6 +241,7 @@ class Driver:
         *,
         executing: Collection[int] | None,
         expected: bool = False,
+        alone: bool = True,
     ) -> None:
         """The worker that held this parcel is gone.
 
@@ -256,12 +257,15 @@ class Driver:
             alone.
         expected : bool
             A retired worker: nobody is charged.
+        alone : bool
+            Where `executing` is None: nothing else was lost with this parcel, or it is known to
+            have started.  If not, a run is charged from its second loss on.
         """
         remaining = self._close(parcel_id)
         guilty: set[Run] = set()
         if not expected and executing is not None:
             guilty = {run for run in remaining if run.number in executing}
-        elif not expected and len(remaining) == 1:
+        elif not expected and len(remaining) == 1 and (alone or remaining[0].solo):
             guilty = set(remaining)
         elif not expected:
             for run in remaining:

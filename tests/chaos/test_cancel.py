@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daskflow import flow, task
+from daskflow import flow, runtime, task
 from daskflow.errors import TaskCrashed
 from daskflow.runner.store import open_store
 from tests.foreign import eventually
@@ -55,6 +55,28 @@ def test_queued_runs_never_start_after_a_cancellation(cluster, tmp_path, home, f
     figure(f"{started - 2} of 100 queued runs started; {counts()}")
     assert started == 2
     assert counts() == {"Completed": 2, "Cancelled": 100}
+
+
+@pytest.mark.parametrize("where", ["cluster", "threads"])
+def test_a_body_may_ask_whether_it_is_still_wanted(where, request, tmp_path):
+    runner = request.getfixturevalue("cluster") if where == "cluster" else where
+
+    @task
+    def asks(folder):
+        (Path(folder) / "started").touch()
+        eventually(runtime.task_run.cancelled, within_s=30)
+        (Path(folder) / "ended").touch()
+
+    @flow(task_runner=runner)
+    def cancelled():
+        asks.submit(str(tmp_path))
+        eventually((tmp_path / "started").exists, within_s=30)
+        raise Boom
+
+    with pytest.raises(Boom):
+        cancelled()
+    assert (tmp_path / "ended").exists()
+    assert not runtime.task_run.cancelled()
 
 
 class Unpicklable(Exception):

@@ -7,14 +7,13 @@ import ctypes
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from daskflow import flow, get_run_logger, task
-from daskflow.errors import TaskCrashed, TaskTimedOut, UsageError
+from daskflow.errors import TaskCrashed, TaskTimedOut
 from tests.foreign import eventually
 
 LIMIT_S = 1.0
@@ -101,15 +100,3 @@ def test_a_hard_body_in_time_is_like_any_other(runner, request, caplog):
     logged = {message for message in caplog.messages if message.startswith("pid ")}
     assert f"pid {os.getpid()}" not in logged
     assert len(logged) == 2
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        pytest.param({"timeout_mode": "hard"}, "needs timeout_seconds", id="no-limit"),
-        pytest.param({"timeout_mode": "fast"}, "must be 'soft' or 'hard'", id="unknown"),
-    ],
-)
-def test_a_hard_timeout_that_means_nothing_is_refused(options, said):
-    with pytest.raises(UsageError, match=said):
-        task(**options)(time.time)

@@ -92,13 +92,15 @@ def test_what_may_run_once_runs_once_though_its_worker_is_retired_without_plugin
     def refused():
         future = once.submit(folder)
         eventually((tmp_path / "once").exists, within_s=30)
-        with Client(two_hosts.address, set_as_default=False) as client:
-            client.retire_workers(places(folder, "once"))
         ends = []
-        for each in (future, poison.submit(folder)):
-            each.wait(timeout=30)
-            ends.append((each.state.name, type(each.result(raise_on_failure=False))))
-        gate.touch()
+        try:
+            with Client(two_hosts.address, set_as_default=False) as client:
+                client.retire_workers(places(folder, "once"))
+            for each in (future, poison.submit(folder)):
+                each.wait(timeout=30)
+                ends.append((each.state.name, type(each.result(raise_on_failure=False))))
+        finally:
+            gate.touch()
         return ends
 
     ends = refused()
@@ -106,3 +108,41 @@ def test_what_may_run_once_runs_once_though_its_worker_is_retired_without_plugin
     figure(f"executions without plugins: {counts}, {ends}")
     assert counts == {"once": 1, "poison": 1}
     assert ends == [("Crashed", TaskCrashed)] * 2
+
+
+def test_without_nannies_poison_is_found_by_elimination(tmp_path, figure):
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    cluster = ForeignCluster(folder, n_workers=0)
+
+    @task
+    def innocent(number):
+        return number
+
+    @task(crash_retries=1)
+    def poison(folder):
+        executed(folder, "poison")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @flow(task_runner=cluster.address)
+    def poisoned():
+        with Client(cluster.address, set_as_default=False) as client:
+            client.wait_for_workers(4, timeout=60)
+        victim = poison.submit(str(tmp_path))
+        rest = innocent.map(range(50))
+        victim.wait(timeout=60)
+        assert rest.result(timeout=60) == list(range(50))
+        return victim.state.name, sum(future._run.crashes for future in rest)
+
+    try:
+        for _ in range(4):
+            cluster.add_worker()
+        state, charged = poisoned()
+    finally:
+        cluster.close()
+
+    count = len(places(tmp_path, "poison"))
+    figure(f"poison executed {count} times for crash_retries=1; {charged} of 50 innocents charged")
+    assert state == "Crashed"
+    assert count in (2, 3)
+    assert charged <= 2  # one that stood behind it twice is charged once

@@ -247,3 +247,21 @@ def test_the_parent_is_told_the_end_only(delay):
         return child()
 
     assert parent() == 2
+
+
+def test_a_run_that_cost_too_many_workers_is_not_executed_again(scripted):
+    body = scripted(["die"] * 5)
+
+    @flow(retries=1)
+    def poisoned():
+        return task(body, name="poison", crash_retries=0).submit("x").result()
+
+    state = poisoned(return_state=True)
+
+    assert state.name == "Failed"
+    assert "worker lost 1 times" in str(state.error)
+    assert body.attempts("x") == 1
+    with open_store(get_settings().store.url) as store:
+        row = store.find_flow_run("@last")
+        events = {each.event for each in store.events(row.flow_run_id)}
+        assert (row.attempt, "daskflow.task_run.quarantined" in events) == (2, True)

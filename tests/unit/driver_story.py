@@ -145,13 +145,18 @@ class Story:
             self.driver.parcel_done(parcel.id)
 
     def lose(
-        self, run: Run, *, executing: Sequence[Run] | None = None, expected: bool = False
+        self,
+        run: Run,
+        *,
+        executing: Sequence[Run] | None = None,
+        expected: bool = False,
+        alone: bool = True,
     ) -> None:
         """The worker that has the parcel of `run` is lost; `executing` is what is known."""
         assert run.parcel is not None
         numbers = None if executing is None else {each.number for each in executing}
         self.driver.parcel_lost(
-            run.parcel.id, self.now, "killed", executing=numbers, expected=expected
+            run.parcel.id, self.now, "killed", executing=numbers, expected=expected, alone=alone
         )
 
     def lose_value(self, *runs: Run) -> None:

@@ -59,6 +59,15 @@ def test_suspects_of_a_blind_loss_each_go_alone_and_uncharged():
     assert runs[1].crashes == 1
 
 
+def test_a_run_that_was_lost_among_others_is_charged_from_the_second_time_on():
+    story = Story(slots=2)
+    run = story.submit(story.task())
+    for crashes in (0, 1, 2):
+        story.later(60)
+        story.lose(run, executing=None, alone=False)
+        assert run.crashes == crashes
+
+
 def test_a_suspect_rides_with_no_other():
     story = Story(slots=3)
     task = story.task(takes_s=0.0001)

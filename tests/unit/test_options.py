@@ -51,7 +51,9 @@ def test_what_is_no_function_is_refused(decorator, given, text):
     [
         pytest.param({"retrys": 1}, "no option 'retrys'; did you mean 'retries'?", id="typo"),
         pytest.param({"zzz": 1}, "no option 'zzz'; it takes name, description", id="unknown"),
-        pytest.param({"timeout_mode": "hard"}, "does not support timeout_mode=", id="later"),
+        pytest.param({"concurrency": "db"}, "does not support concurrency=", id="later"),
+        pytest.param({"timeout_mode": "hard"}, "needs timeout_seconds", id="no-limit"),
+        pytest.param({"timeout_mode": "fast"}, "must be 'soft' or 'hard'", id="mode"),
         pytest.param({"cache_policy": "inputs"}, "cache_policy='inputs' must be", id="policy"),
         pytest.param(
             {"cache_policy": INPUTS, "cache_key_fn": str}, "takes the place of", id="two-keys"
@@ -209,3 +211,11 @@ def test_options_in_a_copy_leave_the_original_alone():
     assert (first.options["retries"], second.options["retries"]) == (1, 2)
     assert second.name == "first"
     assert second.estimate is first.estimate
+
+
+def test_a_hard_timeout_is_for_plain_functions():
+    async def body():
+        """Is cancelled in time anyway."""
+
+    with pytest.raises(UsageError, match="an async one is cancelled in time anyway"):
+        task(timeout_seconds=1, timeout_mode="hard")(body)

@@ -65,6 +65,7 @@ class ActiveParcel:
         self.clocks: dict[int, Clock] = {}  # runs being executed whose time is limited
         self.noted: set[int] = set()  # reported as running
         self.flight: FlightRecorder | None = None
+        self.cancelled: frozenset[int] = frozenset()  # runs that nobody wants any more
         self.epoch = time.time() - time.perf_counter()
         self.deadline: float | None = None
         self.untold_bytes = 0

@@ -10,11 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
 
 from daskflow.runner.cluster.executor.active import ActiveParcel
 from daskflow.runner.cluster.executor.timeouts import give_up_late
 
-__all__ = ["unwatch", "watch", "watched"]
+__all__ = ["tell_cancelled", "unwatch", "watch", "watched"]
 
 _logger = logging.getLogger(__name__)
 
@@ -48,6 +49,13 @@ def unwatch(parcel: ActiveParcel) -> None:
 def watched(topic: str) -> list[ActiveParcel]:
     """The parcels of one driver that are being executed here, or whose end is being told."""
     return [parcel for parcel in list(_parcels) if parcel.order.topic == topic]
+
+
+def tell_cancelled(topic: str, numbers: Iterable[int]) -> None:
+    """Nobody wants these runs of one driver any more; their bodies may ask for it."""
+    unwanted = frozenset(numbers)
+    for parcel in watched(topic):
+        parcel.cancelled |= unwanted
 
 
 def _run() -> None:

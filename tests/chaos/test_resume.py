@@ -24,9 +24,9 @@ CLI = [sys.executable, "-m", "daskflow.runner.cli.main"]
 
 # each point once at its first time, most also in the middle; on threads where parcels are
 STORIES = [
-    *("flow-started", "submitted", "submitted:8", "result-committed", "result-committed:8"),
-    *("outcome-taken:3", "outcome-taken:8", "outcome-told:5", "record-writing", "record-written"),
-    *("flow-returned", "flow-settled", "flow-ended", "flow-ended:2"),
+    *("flow-started", "submitted:8", "result-committed", "result-committed:8", "outcome-taken:8"),
+    *("outcome-told:5", "record-writing", "record-written", "flow-returned", "flow-settled"),
+    "flow-ended",
     *("parcel-sending@threads", "parcel-sent@threads", "result-committed:3@threads"),
     *("outcome-taken:2@threads", "outcome-told@threads"),
 ]

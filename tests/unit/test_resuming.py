@@ -44,13 +44,17 @@ def code(digest):
 
 
 @given(inputs, digests, digests, digests)
-def test_the_identity_is_made_of_the_inputs_whatever_else_is_in_the_key(given_inputs, one, two, run):
+def test_the_identity_is_made_of_the_inputs_whatever_else_is_in_the_key(
+    given_inputs, one, two, run
+):
     keys = [
         make_key("clean", INPUTS, inputs=given_inputs),
         make_key("clean", DEFAULT, inputs=given_inputs, code=code(one)),
         make_key("clean", DEFAULT, inputs=given_inputs, code=code(two)),
         make_key("clean", INPUTS + RUN_ID, inputs=given_inputs, flow_run_id=run),
-        make_key("clean", INPUTS + FLOW_PARAMETERS, inputs=given_inputs, flow_parameters={"p": one}),
+        make_key(
+            "clean", INPUTS + FLOW_PARAMETERS, inputs=given_inputs, flow_parameters={"p": one}
+        ),
         run_key(run, "3", input_parts("clean", given_inputs)),
     ]
     assert len({run_identity("clean", key.parts) for key in keys}) == 1

@@ -12,10 +12,8 @@ import contextvars
 import functools
 import inspect
 import itertools
-import json
 import logging
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,7 +26,6 @@ from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after
 from daskflow.runner.cluster.providers import SyncTaskRunner, resolve_task_runner
 from daskflow.runner.context import (
     FLOW_LOGGER,
-    FlowInfo,
     LogLine,
     current_flow_run,
     current_task_run,
@@ -46,7 +43,7 @@ from daskflow.runner.core.states import (
 )
 from daskflow.runner.crash_points import arm as arm_crash_points
 from daskflow.runner.deadlines import Deadline
-from daskflow.runner.flow_rows import flow_run_row
+from daskflow.runner.flow_rows import flow_info, flow_run_row
 from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
 from daskflow.runner.inline import InlineShell
 from daskflow.runner.logs import run_logging, show
@@ -54,10 +51,9 @@ from daskflow.runner.record import FlowRecord, RecordWriter, as_json
 from daskflow.runner.results import raised_state, returned_state
 from daskflow.runner.reuse import being_resumed
 from daskflow.runner.shell import DriverShell
-from daskflow.runner.starting import STARTED, start_note
+from daskflow.runner.starting import RESUMED, STARTED, start_note
 from daskflow.runner.state import State
 from daskflow.runner.store import open_writer
-from daskflow.runner.tagging import current_tags
 from daskflow.runner.task_runs import TaskRuns
 
 if TYPE_CHECKING:
@@ -94,9 +90,9 @@ class FlowRun:
         self.deadline: Deadline | None = None
         self.resumption = being_resumed.get()
         if self.parent is not None:
-            before, text = self.parent.resumption, as_json
-            self.resumption = before and before.child(flow.name, text(dict(bound.arguments)))
-        self.info = self._identity(settings.logging.level)
+            before = self.parent.resumption
+            self.resumption = before and before.child(flow.name, as_json(dict(bound.arguments)))
+        self.info = flow_info(flow, bound.arguments, settings.logging.level, self.resumption)
         flow_run_id = self.info.id
         self.log_prints: bool = bool(
             self.parent and self.parent.log_prints if flow.log_prints is None else flow.log_prints
@@ -137,17 +133,6 @@ class FlowRun:
         self._runs = runs
         self._scope = runs.submitted
         self.scopes = runs.submitted, runs.called  # for progress
-
-    def _identity(self, log_level: str) -> FlowInfo:
-        """A new flow run, or the one that goes on."""
-        flow, tags = self.flow, current_tags.get()
-        level = logging.getLevelNamesMapping()[log_level]
-        if self.resumption is None:
-            name = flow.run_name(self.bound.arguments)
-            return FlowInfo(uuid.uuid4().hex, name, flow.name, tuple(sorted(tags)), level)
-        row = self.resumption.flow_run
-        kept = tuple(sorted(tags.union(json.loads(row.tags or "[]"))))
-        return FlowInfo(row.flow_run_id, row.name, flow.name, kept, level)
 
     def _new_shell(self) -> DriverShell | InlineShell:
         runner = resolve_task_runner(self.flow.task_runner)
@@ -279,6 +264,9 @@ class FlowRun:
         self.change(state.name, state.message)
         if self._account is not None:
             self._account.add(self.scopes)
+            if self.parent is None:
+                told = self._account.as_dict()
+                self.record.event(time.time(), RESUMED, self.info.id, **told)
         self.tell(state)
         if self.parent is None:
             self.record.close()

@@ -21,7 +21,14 @@ from daskflow.runner.parameters import adapters, bind_parameters
 if TYPE_CHECKING:
     from daskflow.runner.flows import Flow
 
-__all__ = ["RESUMED", "STARTED", "check_parameters", "keep_parameters", "restore_parameters", "start_note"]
+__all__ = [
+    "RESUMED",
+    "STARTED",
+    "check_parameters",
+    "keep_parameters",
+    "restore_parameters",
+    "start_note",
+]
 
 STARTED = "daskflow.flow_run.started"
 RESUMED = "daskflow.flow_run.resumed"  # with the account, when it has ended again
@@ -170,9 +177,7 @@ def restore_parameters(
 def check_parameters(flow: Flow[Any, Any], args: tuple[Any, ...], named: dict[str, Any]) -> None:
     """Raise `ParameterError` for what the call of the flow would refuse; nothing is started."""
     validate = flow.options["validate_parameters"]
-    bind_parameters(
-        flow.fn, flow.signature, args, named, flow_name=flow.name, validate=validate
-    )
+    bind_parameters(flow.fn, flow.signature, args, named, flow_name=flow.name, validate=validate)
 
 
 def _read(

@@ -27,6 +27,7 @@ class Faults(NamedTuple):
     partial: float = 0.2  # outcomes are told after a run, not only at the end of a parcel
     reordered: float = 0.0  # a report overtakes those of its parcel that were sent before
     broken: float = 0.0  # the cluster cannot run a parcel at all
+    claimed: float = 0.0  # others make what runs of a parcel would make, so it does not go
 
     def ending(self, chance: Callable[[float], bool]) -> str:
         """How an execution ends."""

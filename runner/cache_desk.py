@@ -11,10 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import DaskflowError
 from daskflow.runner.cache_status import hit_status
+from daskflow.runner.claim_desk import ClaimDesk
 from daskflow.runner.context import FLOW_LOGGER
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run
@@ -50,8 +52,40 @@ class CacheDesk:
         self._pool: ThreadPoolExecutor | None = None
         self._leaders: dict[tuple[StoreAddress, str], Run] = {}
         self._led: dict[Run, tuple[StoreAddress, str]] = {}
+        self._asked_at: dict[Run, float] = {}  # of how old what the look-ups knew is at the most
+        self._known_at: dict[StoreAddress, float] = {}  # a store lists its packs once
         self._followers: dict[Run, list[Run]] = {}
         self._warned = False
+        self.claims = ClaimDesk(
+            driver, post, self._place_of, self._place_of_rider, self._look_again
+        )
+
+    def pass_on(self, parcels: Sequence[Parcel]) -> Sequence[Parcel]:
+        """Return the parcels that may go at once; the others go when their keys are claimed."""
+        return self.claims.pass_on(parcels) if self._led else parcels
+
+    def _place_of(self, run: Run) -> tuple[str, float] | None:
+        led = self._led.get(run)
+        return None if led is None else (_claim_place(*led), self._asked_at.get(run, 0.0))
+
+    def _place_of_rider(self, run: Run) -> str | None:
+        cache = _cache(run)
+        with suppress(DaskflowError):
+            if cache.why is None and not cache.plan.refresh and (key := cache.key()) is not None:
+                return _claim_place(cache.plan.store, key.key)
+        return None
+
+    def _look_again(self, runs: Sequence[Run]) -> None:
+        """Look runs up that led, and may have been executed by another process."""
+        now = time.time()
+        batches: dict[tuple[StoreAddress, str], _Batch] = {}
+        for run in runs:
+            if (place := self._led.get(run)) is not None:
+                address, key = place
+                self._asked_at[run] = self._known_at[address] = now
+                batch = batches.setdefault((address, _cache(run).plan.flow_run_id), [])
+                batch.append((run, key))
+        self._send_out(batches, again=True)
 
     def look(self, runs: Iterable[Run]) -> None:
         """Look `runs` up; those whose key only a worker can make are missed at once."""
@@ -79,20 +113,29 @@ class CacheDesk:
                 self._followers.setdefault(leader, []).append(run)
                 continue
             self._lead(run, address, key)
+            self._asked_at[run] = self._known_at.setdefault(address, now)
             batches.setdefault((address, cache.plan.flow_run_id), []).append((run, key))
+        self._send_out(batches)
+
+    def _send_out(
+        self, batches: dict[tuple[StoreAddress, str], _Batch], *, again: bool = False
+    ) -> None:
         for (address, flow_run_id), batch in batches.items():
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, thread_name_prefix="daskflow-lookups")
-            self._pool.submit(self._look_up, address, flow_run_id, batch)
+            self._pool.submit(self._look_up, address, flow_run_id, batch, again)
 
-    def _look_up(self, address: StoreAddress, flow_run_id: str, batch: _Batch) -> None:
-        """In the pool's thread."""
+    def _look_up(self, address: StoreAddress, flow_run_id: str, batch: _Batch, again: bool) -> None:
+        """In the pool's thread; `again`: what was missed before may be there by now."""
         from daskflow.caching.plans import open_store  # only flows that cache get here
 
         found: _Found = {}
         problem: Exception | None = None
         try:
-            found = open_store(address, flow_run_id).lookup([key for _, key in batch])
+            store = open_store(address, flow_run_id)
+            if again:
+                store.forget()
+            found = store.lookup([key for _, key in batch])
         except Exception as error:  # whatever it is: these runs are executed
             problem = error
         self._post(self._answer, address, batch, found, problem)
@@ -133,11 +176,13 @@ class CacheDesk:
 
     def ended(self, runs: Sequence[Run]) -> None:
         """Runs are final: those with the same key that waited for one get its result."""
+        self.claims.let_go(runs)
         if not self._led:
             return
         now = time.time()
         for run in runs:
             place = self._led.pop(run, None)
+            self._asked_at.pop(run, None)
             if place is None:
                 continue
             if self._leaders.get(place) is run:  # another may lead since, asked for in this turn
@@ -181,11 +226,18 @@ class CacheDesk:
         """Look nothing more up."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
+        self.claims.close()
 
 
 def _cache(run: Run) -> RunCache:
     cache: Any = run.cache
     return cache  # type: ignore[no-any-return]
+
+
+def _claim_place(address: StoreAddress, key: str) -> str:
+    from daskflow.caching.claims import claim_place  # only flows that cache get here
+
+    return claim_place(address.url, key)
 
 
 def _key_of(cache: RunCache) -> str | None:

@@ -12,11 +12,12 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ClusterError, DaskflowError
 from daskflow.runner.cache_desk import CacheDesk
+from daskflow.runner.context import LogLine
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
@@ -73,6 +74,8 @@ class DriverThread(Inbox):
         self.when_full: Callable[[Scope], object] = self.pending  # the shell waits instead
         self._dispatch: Dispatch | None = None
         self._desk = CacheDesk(self.driver, self.post)
+        self.claims = self._desk.claims
+        self.claims.send, self.claims.tell = self._send, self._log
         self._losses = 0
         self._look_at = 0.0
         self._look_soon_until = 0.0
@@ -153,6 +156,9 @@ class DriverThread(Inbox):
             patience = look if patience is None else min(patience, look)
         elif self._unrecorded or self._drop_at is not None:
             patience = _OPEN_ROWS_S if patience is None else min(patience, _OPEN_ROWS_S)
+        if (look_at := self.claims.next_look) is not None:
+            wait_s = max(0.0, look_at - now)
+            patience = wait_s if patience is None else min(patience, wait_s)
         if self._wake.wait(patience) and not self._urgent.is_set():
             self._urgent.wait(_LINGER_S)
         self._wake.clear()
@@ -172,6 +178,7 @@ class DriverThread(Inbox):
             self._record_open(now)
         if lookups := self.driver.take_lookups():
             self._desk.look(lookups)
+        self.claims.look(now)
         if self.session is None and self.refused is None:
             if self._wanted or self.driver.has_work():
                 self._open()
@@ -192,8 +199,9 @@ class DriverThread(Inbox):
         if dispatch is not None:
             for parcel in done:
                 dispatch.release(parcel.id)
-            if send:
-                dispatch.send(self._sendable(send, dispatch) if self._losses else send)
+            self.claims.came_back(done, transitions)
+            if send and (go := self._desk.pass_on(send)):
+                self._send(go)
         self.outlet.write(final, transitions)
         if final:
             with self.changed:
@@ -211,6 +219,13 @@ class DriverThread(Inbox):
         elif self.driver.late or not send:
             with self.changed:
                 self.changed.notify_all()
+
+    def _send(self, parcels: Sequence[Parcel]) -> None:
+        if (dispatch := self._dispatch) is not None:
+            dispatch.send(self._sendable(parcels, dispatch) if self._losses else parcels)
+
+    def _log(self, parcel: Parcel, line: LogLine) -> None:
+        self.outlet.logs(parcel, [line], "local", shown=False)
 
     def _call(self, callback: Callable[[], object]) -> None:
         try:
@@ -239,13 +254,19 @@ class DriverThread(Inbox):
         if report.commits:
             self._desk.committed(parcel, report.commits)
         if report.told:
+            self.claims.ended(parcel, [told[0] for told in report.told])
             driver.outcomes(parcel.id, dispatch.outcomes(report, parcel), report.worker, report.pid)
+        if report.running:
+            runs = [run for n, _ in report.running if (run := parcel.open.get(n)) is not None]
+            self.claims.started(parcel, runs)
         for number, slot in report.gone:
             if (run := parcel.open.get(number)) is not None:
                 driver.value_lost(run.deps[slot])
         if report.handed_back:
+            self.claims.let_go([parcel.open[n] for n in report.handed_back if n in parcel.open])
             driver.handed_back(parcel.id, report.handed_back)
         if report.waits:
+            self.claims.waits(parcel)
             driver.parcel_waits(parcel.id)
         if report.final:
             driver.parcel_done(parcel.id)
@@ -306,7 +327,7 @@ class DriverThread(Inbox):
             elif dispatch.silent_for(parcel.id, now) > 5.0:
                 driver.parcel_lost(parcel.id, now, each.reason, executing=(), expected=True)
 
-    def _sendable(self, parcels: list[Parcel], dispatch: Dispatch) -> list[Parcel]:
+    def _sendable(self, parcels: Sequence[Parcel], dispatch: Dispatch) -> list[Parcel]:
         """Leave out parcels whose inputs were lost; their runs wait for them to be made again."""
         ok = []
         for parcel in parcels:

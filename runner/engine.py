@@ -123,7 +123,7 @@ class FlowRun:
             writer = open_writer(settings.store.url, lease or Lease(flow_run_id))
         self.record = FlowRecord(flow_run_id, writer)
         self.record.name, self.record.home = self.info.name, self.shell
-        self.record.stop_when_taken(self.shell if self._owns_shell else None)
+        self.record.guard(self.shell if self._owns_shell else None)
         caching = FlowCaching(settings, self.info, bound.arguments, flow)
         shared = self.info, self.log_prints, settings, self.record, self.shell
         runs = TaskRuns(*shared, caching, flow.retries, self.resumption)

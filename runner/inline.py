@@ -280,6 +280,9 @@ class InlineShell:
         """Execute nothing more; further submissions raise `error`."""
         self._stopped = error
 
+    def claim_with(self, make: object) -> None:
+        """What runs here runs in the flow's own thread, and waits for no other process."""
+
     def join(self, flow_run: FlowRunContext, host: object) -> None:
         """Tasks run in this thread, where the flow run is the current one anyway."""
 

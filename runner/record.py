@@ -18,6 +18,7 @@ from daskflow.runner.core.leases import Lease
 from daskflow.runner.store.rows import EventRow, FlowRunRow, LogRow, TaskRow, TransitionRow
 
 if TYPE_CHECKING:
+    from daskflow.caching.claims import Claims
     from daskflow.runner.telling import TaskHookCalls
 
 __all__ = ["FlowRecord", "RecordWriter"]
@@ -28,6 +29,7 @@ class RecordWriter(Protocol):
 
     lease: Lease | None  # under which it writes
 
+    def claims(self) -> Claims: ...
     def flow_run(self, row: FlowRunRow, /) -> None: ...
     def tasks(self, flow_run_id: str, rows: Sequence[TaskRow], /) -> None: ...
     def task_runs(self, flow_run_id: str, rows: Sequence[Any], /) -> None: ...
@@ -63,13 +65,16 @@ class FlowRecord:
         self.name = ""  # of the flow run
         self.home: object = None  # who executes its task runs: only there are its futures inputs
 
-    def stop_when_taken(self, shell: Any) -> None:
-        """Once another process takes this flow run over, nothing more is executed in `shell`.
+    def guard(self, shell: Any) -> None:
+        """Have `shell` act under the lease of this flow run.
 
-        One that a subflow shares with the flow run around it (None here) is stopped there.
+        It claims the cache keys of what it executes, and executes nothing more once another
+        process has taken the run over.  One that a subflow shares with the flow run around it
+        (None here) is guarded there.
         """
         lease = None if self.writer is None else self.writer.lease
-        if lease is not None and shell is not None:
+        if self.writer is not None and lease is not None and shell is not None:
+            shell.claim_with(self.writer.claims)
             lease.when_lost(lambda: shell.stop(_taken(self.flow_run_id)))
 
     @property

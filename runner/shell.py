@@ -30,6 +30,7 @@ from daskflow.runner.nesting import NestingHost
 from daskflow.runner.outcomes import Journal, load_value
 
 if TYPE_CHECKING:
+    from daskflow.caching.claims import Claims
     from daskflow.runner.cluster.executor.active import ActiveParcel
     from daskflow.runner.cluster.session import Session
 
@@ -60,6 +61,10 @@ class DriverShell:
         self.cancel = self._thread.cancel
         self.close = self._thread.close
         self.stop = self._thread.stop
+
+    def claim_with(self, make: Callable[[], Claims]) -> None:
+        """Wait for results that others are making, as far as claims tell; `make` opens them."""
+        self._thread.claims.make = make
 
     @property
     def session(self) -> Session | None:

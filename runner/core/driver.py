@@ -209,6 +209,15 @@ class Driver:
         """The parcel has given its slot back until runs that its own run submitted have ended."""
         self._lanes.give_way(parcel_id)
 
+    def recall(self, parcel_id: int, parked: Collection[Run]) -> None:
+        """A parcel does not go: `parked` wait for an answer as look-ups do, the rest is queued."""
+        remaining = self._close(parcel_id)
+        held = {run for run in parked if not run.stage.scope.cancelled}
+        for run in remaining:
+            if run in held:
+                self._inputs.looking[run] = None
+        self._put_back([run for run in remaining if run not in held])
+
     # -- what becomes of parcels otherwise -----------------------------------------------------
 
     def parcel_lost(

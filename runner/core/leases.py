@@ -9,9 +9,9 @@ own clock, since wall clocks jump and differ.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Lease", "Leases", "Seen", "Verdict", "Watch", "judge"]
+__all__ = ["Lease", "Leases", "Seen", "Verdict", "Watch", "is_claim_free", "judge"]
 
 Verdict: TypeAlias = Literal["free", "held", "unsure"]
 
@@ -72,15 +72,16 @@ class Watch:
     """How long each lease has stood still, by the clock of one observer."""
 
     def __init__(self) -> None:
-        self._since: dict[str, tuple[Seen, float]] = {}
+        self._since: dict[str, tuple[Any, float]] = {}
 
-    def still_s(self, name: str, seen: Seen, now: float) -> float:
+    def still_s(self, name: str, seen: object, now: float) -> float:
         """Return for how many seconds `name` has looked as it does now; 0.0 at first sight.
 
         Parameters
         ----------
         name : str
-        seen : Seen
+        seen : object
+            Whatever tells one sight from another.
         now : float
             Monotonic seconds.
         """
@@ -117,3 +118,21 @@ def judge(gone: bool | None, still_s: float, lease_s: float) -> Verdict:
     if gone or still_s >= lease_s:
         return "free"
     return "unsure" if gone is None else "held"
+
+
+def is_claim_free(verdict: Verdict, executing: bool, idle_s: float, idle_most_s: float) -> bool:
+    """Return whether a claim on a cache key that somebody holds may be taken.
+
+    Parameters
+    ----------
+    verdict : {"free", "held", "unsure"}
+        What `judge` says of its holder.
+    executing : bool
+        Whether the run that makes the result has started, and waits for no other run.
+    idle_s : float
+        For how many seconds this observer has seen it not executing.
+    idle_most_s : float
+        For how long such a claim is respected.  As none is respected longer that might wait for
+        a claim itself, claims never wait for each other in a circle.
+    """
+    return verdict == "free" or (not executing and idle_s >= idle_most_s)

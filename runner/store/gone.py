@@ -103,6 +103,8 @@ def _crash(connection: sqlite3.Connection, run: _UnderWay) -> bool:
         message = f"its process (pid {process.pid} on {process.host}) has shown no sign of life"
         fence = run.seen.fence + 1
         connection.execute(sql["lapsed"], {"flow_run_id": run.root, "fence": fence})
+    abandoned = load_statements("sqlite", "claims")["abandoned"]
+    connection.execute(abandoned, (run.flow_run_id,))
     given = {"flow_run_id": run.flow_run_id, "state": run.state, "message": message}
     changed = connection.execute(sql["gone"], given).rowcount > 0
     if changed:

@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 LEASE_S = 20.0  # without a heartbeat, then a lease has lapsed
 RENEW_S = 5.0
 _PATIENCE_S = 10.0  # for the store's lock
+_KEEPER_PATIENCE_S = 1.0  # the same where the end of a flow run would wait for it
 _LOOKS = 20  # at a lease while it lapses
 
 
@@ -109,7 +110,7 @@ class RunLeases:
         """
         given = {"flow_run_id": lease.flow_run_id, "fence": lease.fence}
         sql = load_statements("sqlite", "leases")
-        with self._sink.transaction(_PATIENCE_S) as connection:
+        with self._sink.transaction(_KEEPER_PATIENCE_S) as connection:
             kept = connection.execute(sql["renewed"], given).rowcount > 0
             if not kept:  # not noted yet, or in a store that was put in place of another
                 given |= this_process()._asdict()
@@ -126,7 +127,7 @@ class RunLeases:
         """
         if lease.noted and not lease.lost:
             given = {"flow_run_id": lease.flow_run_id, "fence": lease.fence}
-            with self._sink.transaction(_PATIENCE_S) as connection:
+            with self._sink.transaction(_KEEPER_PATIENCE_S) as connection:
                 connection.execute(load_statements("sqlite", "leases")["released"], given)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from daskflow.runner.core.leases import Lease
 from daskflow.runner.store.address import sqlite_path
 from daskflow.runner.store.batch import Change
+from daskflow.runner.store.claims import KeyClaims
 from daskflow.runner.store.leases import Keeper, RunLeases
 from daskflow.runner.store.outlet import Outlet
 from daskflow.runner.store.recorder import Recorder
@@ -53,6 +54,11 @@ class Writer:
         self.lease = lease
         self._keeper = keeper
         self._put: Callable[[Change], object] = recorder.put
+
+    def claims(self) -> KeyClaims:
+        """Open claims on cache keys for one driver that works under the lease."""
+        assert self.lease is not None
+        return KeyClaims(f"sqlite:///{self._path}", self.lease.flow_run_id)
 
     def flow_run(self, row: FlowRunRow) -> None:
         """Write the flow run's row; the last one wins."""

@@ -9,7 +9,7 @@ from benchmarks.simulated_cluster import SimulatedCluster
 from benchmarks.simulated_workers import Faults, Planned
 from daskflow.runner.core.graph import Parcel, Remote, Run
 from daskflow.runner.core.packing import PackingRules
-from daskflow.runner.core.states import FINAL
+from daskflow.runner.core.states import FINAL, PENDING
 from tests.unit.driver_laws import check_books, check_end
 
 
@@ -73,6 +73,25 @@ class CheckedCluster(SimulatedCluster):
         self.driver.found(run, value, 10, self.now)
         if isinstance(value, Stored) and run.value is value and self.chance(0.3):
             self.driver.value_lost(run)  # evicted between its look-up and its use
+
+    def _send(self, parcel: Parcel) -> None:
+        if self.faults.claimed and self.chance(self.faults.claimed):
+            self.after(self.latency(), self._recall, parcel)
+        else:
+            super()._send(parcel)
+
+    def _recall(self, parcel: Parcel) -> None:
+        if parcel.id not in self.driver.parcels:
+            return
+        looked_up = [
+            run
+            for run in parcel.open.values()
+            if self.lookups[run] and run.state == PENDING and not run.redo
+        ]
+        parked = [run for run in looked_up if self.chance(0.5)]
+        self.driver.recall(parcel.id, parked)
+        for run in parked:
+            self.after(self.latency() * 3, self._answer, run)
 
     def on_final(self, runs: Sequence[Run]) -> None:
         for run in runs:

@@ -24,7 +24,7 @@ class Desk(CacheDesk):
         self.story = story
         self._pool = self  # type: ignore[assignment]
 
-    def submit(self, call, address, flow_run_id, batch):
+    def submit(self, call, address, flow_run_id, batch, again):
         self.answers.append((self._answer, (address, batch, {}, None)))
 
     def turn(self) -> None:

@@ -157,3 +157,10 @@ def test_the_stories_reach_what_they_are_meant_to_reach():
             reached |= {name for name, seen in (("again", again), ("crash", run.crashes)) if seen}
         reached |= {"late"} if cluster.driver.late else set()
     assert reached >= {*FINAL - {"Cached", "TimedOut", "Cancelled"}, "again", "crash", "late"}
+
+
+def test_every_law_holds_where_others_make_the_same_results():
+    """Parcels come back before they are sent, and some of their runs wait for an answer again."""
+    faults = Faults(error=0.05, loss_every_s=0.1, claimed=0.3)
+    for seed in range(60):
+        play(seed, faults, cancels=seed % 3 == 0, cached=0.7)

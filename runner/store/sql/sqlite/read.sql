@@ -141,3 +141,10 @@ WHERE
     flow_run = (SELECT id FROM flow_run WHERE flow_run_id = :flow_run_id)
     AND (:event IS NULL OR event = :event)
 ORDER BY sequence
+
+-- name: claims
+SELECT
+    place, holder, executing, claim.host, claim.pid, claim.process_started_at, claim.boot_id,
+    claim.flow_run_id, coalesce(fence, 1), coalesce(heartbeat, 0)
+FROM claim LEFT JOIN lease ON lease.flow_run_id = claim.flow_run_id
+WHERE holder <> :holder

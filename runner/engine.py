@@ -21,7 +21,6 @@ from daskflow.runner.cache_plans import FlowCaching
 from daskflow.runner.cluster.providers import SyncTaskRunner, resolve_task_runner
 from daskflow.runner.context import (
     FLOW_LOGGER,
-    FlowInfo,
     LogLine,
     current_flow_run,
     current_task_run,
@@ -43,7 +42,7 @@ from daskflow.runner.results import raised_state
 from daskflow.runner.reuse import being_resumed
 from daskflow.runner.shell import DriverShell
 from daskflow.runner.signals import terminated_as_interrupted
-from daskflow.runner.starting import STARTED, start_note
+from daskflow.runner.starting import RESUMED, STARTED, start_note
 from daskflow.runner.state import State
 from daskflow.runner.store import open_writer
 from daskflow.runner.tagging import tags_of_flow_run
@@ -225,6 +224,9 @@ class FlowRun(FlowLife):
         self._change(state.name, state.message)
         if self._account is not None:
             self._account.add(self.scopes)
+            if self.parent is None:
+                told = self._account.as_dict()
+                self.record.event(time.time(), RESUMED, self.info.id, **told)
         self.tell(state)
         if self.parent is None:
             self.record.close()

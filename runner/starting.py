@@ -16,14 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import UsageError
 from daskflow.runner.cache_plans import cache_overrides
-from daskflow.runner.parameters import adapters
+from daskflow.runner.parameters import adapters, bind_parameters
 
 if TYPE_CHECKING:
     from daskflow.runner.flows import Flow
 
-__all__ = ["STARTED", "keep_parameters", "restore_parameters", "start_note"]
+__all__ = [
+    "RESUMED",
+    "STARTED",
+    "check_parameters",
+    "keep_parameters",
+    "restore_parameters",
+    "start_note",
+]
 
 STARTED = "daskflow.flow_run.started"
+RESUMED = "daskflow.flow_run.resumed"  # with the account, when it has ended again
 _DEEPEST = 50
 
 
@@ -164,6 +172,12 @@ def restore_parameters(
     bound = signature.bind_partial()
     bound.arguments = {name: values[name] for name in signature.parameters if name in values}
     return bound.args, bound.kwargs
+
+
+def check_parameters(flow: Flow[Any, Any], args: tuple[Any, ...], named: dict[str, Any]) -> None:
+    """Raise `ParameterError` for what the call of the flow would refuse; nothing is started."""
+    validate = flow.options["validate_parameters"]
+    bind_parameters(flow.fn, flow.signature, args, named, flow_name=flow.name, validate=validate)
 
 
 def _read(

@@ -27,7 +27,14 @@ from daskflow.runner.cli.output import print_json
 from daskflow.runner.cli.record import opened_store
 from daskflow.runner.cli.target import Target, parse_target
 from daskflow.runner.cli.text import printable
-from daskflow.runner.core.states import FINAL, FLOW_TRANSITIONS, RESUMABLE, RETRYING, SUCCESSFUL
+from daskflow.runner.core.states import (
+    FINAL,
+    FLOW_TRANSITIONS,
+    RESUMABLE,
+    RETRYING,
+    RUNNING,
+    SUCCESSFUL,
+)
 
 if TYPE_CHECKING:
     from daskflow.runner.earlier import Past
@@ -62,7 +69,7 @@ def resume(ask: ResumeAsk) -> ExitCode:
     from daskflow.runner.cache_plans import refreshing, uncached
     from daskflow.runner.resuming import Resumption
     from daskflow.runner.reuse import resuming
-    from daskflow.runner.starting import restore_parameters
+    from daskflow.runner.starting import check_parameters, restore_parameters
     from daskflow.runner.store.taking import take_over
 
     past, note = _read(ask)
@@ -81,6 +88,7 @@ def resume(ask: ResumeAsk) -> ExitCode:
         if runner is not None:
             flow = flow.with_options(task_runner=runner)
         args, parameters = restore_parameters(flow, note, ask.parameters)
+        check_parameters(flow, args, parameters)
         around.enter_context(refreshing(note["refresh"]))
         if note["no_cache"]:
             around.enter_context(uncached())
@@ -118,10 +126,13 @@ def _read(ask: ResumeAsk) -> tuple[Past, dict[str, Any]]:
                 f"{root.flow_run_id[:12]}"
             )
         past = read_past(store, run)
+        story = store.transitions(run.flow_run_id, None)
         notes = store.events(run.flow_run_id, STARTED)
     check_not_held(run)
     if run.state in FINAL and run.state not in RESUMABLE:
-        bad = [row for row in past.task_runs if row.state not in SUCCESSFUL]
+        began = max((t.at for t in story if t.state in (RUNNING, RETRYING)), default=0.0)
+        last = [row for row in past.task_runs if row.created_at >= began]
+        bad = [row for row in last if row.state not in SUCCESSFUL]
         goes_on = RETRYING in FLOW_TRANSITIONS[run.state] and ask.failed_only and bad
         if not goes_on:
             raise UsageError(f"flow run {name} is {run.state}: there is nothing left to do")

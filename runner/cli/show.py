@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import click
 
 from daskflow.runner.cache_status import read_status
+from daskflow.runner.cli.account import account_lines
 from daskflow.runner.cli.output import print_table, styled
 from daskflow.runner.cli.summary import (
     ErrorGroup,
@@ -26,6 +27,7 @@ from daskflow.runner.store.rows import EventRow, FlowRunRow, TransitionRow
 
 __all__ = ["RunPage", "print_page", "read_page"]
 
+RESUMED = "daskflow.flow_run.resumed"  # the event, as in runner/starting.py
 _SHOWN = 10  # causes and losses on the page; --json has them all
 
 
@@ -41,6 +43,7 @@ class RunPage(NamedTuple):
     subflows: list[FlowRunRow]
     saved_s: float = 0.0  # what cached task runs took when they were executed
     transitions: Sequence[TransitionRow] = ()  # of the flow run itself, oldest first
+    account: Mapping[str, Any] | None = None  # of the last resume
 
     def as_dict(self) -> dict[str, Any]:
         """Return the page for ``--json``."""
@@ -48,6 +51,7 @@ class RunPage(NamedTuple):
             "flow_run": flow_run_as_dict(self.run, self.now),
             "counts": self.counts,
             "saved_s": self.saved_s,
+            "resumed": self.account,
             "transitions": [
                 {"at": t.at, "state": t.state, "message": t.message, "attempt": t.attempt}
                 for t in self.transitions
@@ -64,15 +68,18 @@ def read_page(store: RunStore, ref: str) -> RunPage:
     """Read the page of the flow run that `ref` means."""
     run = store.find_flow_run(ref)
     tasks, task_runs = store.tasks(run.flow_run_id), store.task_runs(run.flow_run_id)
+    events = store.events(run.flow_run_id)
+    accounts = [event.payload for event in events if event.event == RESUMED]
     return RunPage(
         run=run,
         now=time.time(),
         counts=store.counts(run.flow_run_id),
         stages=summarize_stages(tasks, task_runs),
         errors=group_errors(task_runs, run_names(tasks, task_runs)),
-        losses=lost_workers(store.events(run.flow_run_id)),
+        losses=lost_workers(events),
         subflows=store.children(run.flow_run_id),
         transitions=store.transitions(run.flow_run_id, None),
+        account=accounts[-1] if accounts else None,
         saved_s=sum(found.saved_s for row in task_runs if (found := read_status(row.cache))),
     )
 
@@ -110,6 +117,8 @@ def _facts(page: RunPage, head: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             if each.attempt < run.attempt and each.state in {*FINAL, AWAITING_RETRY}:
                 why = f": {each.message}" if each.message else ""
                 yield "before", one_line(f"attempt {each.attempt} ended {each.state}{why}", 300)
+    if page.account is not None:
+        yield "resumed", account_lines(page.account)[0]
     yield "task runner", printable(run.task_runner)
     if run.entrypoint:
         yield "entrypoint", printable(run.entrypoint)

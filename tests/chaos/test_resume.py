@@ -16,7 +16,7 @@ from daskflow.errors import UsageError
 from daskflow.runner.crash_points import CRASH_AT, POINTS, parse_crash_at
 from daskflow.runner.store import open_store
 from tests.chaos.resuming import COUNT
-from tests.foreign import eventually
+from tests.foreign import ForeignCluster, eventually
 
 pytestmark = pytest.mark.chaos
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,9 +24,9 @@ CLI = [sys.executable, "-m", "daskflow.runner.cli.main"]
 
 # each point once at its first time, most also in the middle; on threads where parcels are
 STORIES = [
-    *("flow-started", "submitted", "submitted:8", "result-committed", "result-committed:8"),
-    *("outcome-taken:3", "outcome-taken:8", "outcome-told:5", "record-writing", "record-written"),
-    *("flow-returned", "flow-settled", "flow-ended", "flow-ended:2"),
+    *("flow-started", "submitted:8", "result-committed", "result-committed:8", "outcome-taken:8"),
+    *("outcome-told:5", "record-writing", "record-written", "flow-returned", "flow-settled"),
+    "flow-ended",
     *("parcel-sending@threads", "parcel-sent@threads", "result-committed:3@threads"),
     *("outcome-taken:2@threads", "outcome-told@threads"),
 ]
@@ -198,3 +198,22 @@ def test_of_two_processes_that_resume_the_same_run_one_goes_on(etl, home):
     with open_store(f"sqlite:///{home}/runs.db") as store:
         run = store.find_flow_run("@last")
         assert (run.state, run.attempt, ended[run.pid]) == ("Completed", 2, 0)
+
+
+def test_a_flow_run_that_lost_its_scheduler_goes_on_elsewhere(etl, home):
+    cluster = ForeignCluster(etl, n_workers=1)
+    try:
+        first = started(etl, "run", "etl.py", "--task-runner", cluster.address)
+        eventually((etl / "slow").exists, within_s=60)
+        cluster.scheduler.kill()
+        _, complaints = first.communicate(timeout=90)
+    finally:
+        (etl / "go").touch()
+        cluster.close()
+    assert first.returncode not in (0, 2), complaints
+    assert cleaned(etl) == 8
+    second = started(etl, "runs", "resume", "@last", "--task-runner", "threads", "--json")
+    told, complaints = second.communicate(timeout=60)
+    assert second.returncode == 0, complaints
+    assert cleaned(etl) == 8
+    assert json.loads(told)["reused"] == {"clean": 8}

@@ -131,7 +131,9 @@ def test_it_is_the_same_flow_run_in_a_new_attempt_and_shows_it(failed):
     assert rows[: len(rows_before)] == rows_before  # what was, stays
     shown = failed("runs", "show", "@last").stdout
     assert re.search(r"before +attempt 1 ended Failed: ", shown)
+    assert re.search(r"resumed +3 task runs reused, 5 executed", shown)
     page = json.loads(failed("runs", "show", "@last", "--json").stdout)
+    assert page["resumed"]["reused"] == {"clean": 3}
     assert [t["state"] for t in page["transitions"]] == [state for state, _ in story]
 
 
@@ -146,6 +148,14 @@ def test_json_has_the_account(failed):
     assert (found["state"], found["attempt"], found["reused"]) == ("Completed", 2, {"clean": 3})
     assert found["executed"]["clean"] == {"nothing was committed for these inputs": 1}
     assert found["had_ended"] == {"clean": {"Failed": 1}, "loose": {"NotReady": 1}}
+
+
+def test_parameters_that_do_not_fit_are_refused_before_anything_is_taken(failed):
+    done = failed("runs", "resume", "@last", "-p", "count=many", code=2)
+    assert "count: Input should be a valid integer" in done.stderr
+    assert (last()[0].state, last()[0].attempt) == ("Failed", 1)
+    failed("runs", "resume", "@last", "-p", "count=2")
+    assert failed.ran() == {"loose": 2}
 
 
 def test_retry_needs_to_be_told_what(failed):
@@ -164,7 +174,8 @@ def test_a_completed_run_with_failed_task_runs_is_retried_and_not_resumed(script
     assert "there is nothing left to do" in done.stderr
     script("runs", "retry", "@last", "--failed")
     assert script.ran() == {"clean2": 1}
-    assert "nothing left to do" in script("runs", "resume", "@last", code=2).stderr
+    for command in (["resume", "@last"], ["retry", "@last", "--failed"]):
+        assert "nothing left to do" in script("runs", *command, code=2).stderr
 
 
 def test_a_committed_run_whose_code_changed_is_reused_and_listed(failed):

@@ -21,6 +21,7 @@ from daskflow.runner.cache_plans import FlowCaching
 from daskflow.runner.cluster.providers import SyncTaskRunner, resolve_task_runner
 from daskflow.runner.context import (
     FLOW_LOGGER,
+    FlowInfo,
     LogLine,
     current_flow_run,
     current_task_run,

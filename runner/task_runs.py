@@ -33,7 +33,7 @@ from daskflow.runner.shell import DriverShell
 from daskflow.runner.store.rows import TaskRow
 from daskflow.runner.tagging import current_tags
 from daskflow.runner.task_codes import code_for
-from daskflow.runner.task_uses import TaskUse
+from daskflow.runner.task_uses import TaskUse, told_options
 from daskflow.runner.telling import TaskHookCalls
 from daskflow.runner.travelling import pickled_parameters
 
@@ -335,16 +335,6 @@ class TaskRuns:
             number, first = before.numbers(task.name, shown_tags, source)
         next_index = self._indexes.setdefault(task.name, itertools.count(first).__next__)
         use = TaskUse(number, policy, next_index, own)
-        options: dict[str, Any] = {
-            "retries": policy.retries,
-            "retry_delay_seconds": list(policy.delays_s),
-            "crash_retries": policy.crash_retries,
-        }
-        for key in ("timeout_seconds", "resources", "priority", "workers"):
-            if task.options[key]:
-                options[key] = task.options[key]
-        if task.hard:
-            options["timeout_mode"] = "hard"
         use.plan = self._caching.plan(task)
         if before is not None and use.plan is not None:
             before.prepare(use.plan, source)
@@ -355,7 +345,7 @@ class TaskRuns:
                 task.version,
                 shown_tags,
                 source,
-                as_json(options),
+                as_json(told_options(task, policy)),
             )
         )
         return use

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.core.graph import Stage
 from daskflow.runner.core.retries import RetryPolicy
 
 if TYPE_CHECKING:
     from daskflow.caching.plans import CachePlan
+    from daskflow.runner.tasks import Task
 
-__all__ = ["TaskUse"]
+__all__ = ["TaskUse", "told_options"]
 
 
 class TaskUse:
@@ -34,3 +35,18 @@ class TaskUse:
         self.next_index = next_index
         self.stage: Stage | None = None  # of submitted runs: the driver's thread counts them
         self.inline: Stage | None = None  # of direct calls: the caller's thread does
+
+
+def told_options(task: Task[Any, Any], policy: RetryPolicy) -> dict[str, Any]:
+    """The options of a task that the record keeps."""
+    options: dict[str, Any] = {
+        "retries": policy.retries,
+        "retry_delay_seconds": list(policy.delays_s),
+        "crash_retries": policy.crash_retries,
+    }
+    for key in ("timeout_seconds", "resources", "priority", "workers"):
+        if task.options[key]:
+            options[key] = task.options[key]
+    if task.hard:
+        options["timeout_mode"] = "hard"
+    return options

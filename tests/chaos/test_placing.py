@@ -10,6 +10,7 @@ import pytest
 from distributed import Client
 
 from daskflow import flow, task
+from daskflow.config import reset_settings
 from daskflow.errors import TaskCrashed
 from daskflow.runner.cluster import foreign
 from daskflow.runner.cluster.placing import host_of
@@ -76,6 +77,8 @@ def test_what_may_run_once_runs_once_though_its_worker_is_retired_without_plugin
     two_hosts, tmp_path, monkeypatch, figure
 ):
     monkeypatch.setattr(foreign, "register_loss_budget", lambda client, topic: False)
+    monkeypatch.setenv("DASKFLOW_RUNNER__NO_WORKERS_TIMEOUT_SECONDS", "10")  # if all are killed
+    reset_settings()
     folder, gate = str(tmp_path), tmp_path / "gate"
 
     @task(crash_retries=0)
@@ -92,13 +95,15 @@ def test_what_may_run_once_runs_once_though_its_worker_is_retired_without_plugin
     def refused():
         future = once.submit(folder)
         eventually((tmp_path / "once").exists, within_s=30)
-        with Client(two_hosts.address, set_as_default=False) as client:
-            client.retire_workers(places(folder, "once"))
         ends = []
-        for each in (future, poison.submit(folder)):
-            each.wait(timeout=30)
-            ends.append((each.state.name, type(each.result(raise_on_failure=False))))
-        gate.touch()
+        try:
+            with Client(two_hosts.address, set_as_default=False) as client:
+                client.retire_workers(places(folder, "once"))
+            for each in (future, poison.submit(folder)):
+                each.wait(timeout=30)
+                ends.append((each.state.name, type(each.result(raise_on_failure=False))))
+        finally:
+            gate.touch()
         return ends
 
     ends = refused()

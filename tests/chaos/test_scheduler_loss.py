@@ -75,7 +75,7 @@ def test_a_flow_goes_on_when_its_scheduler_comes_back(mortal, tmp_path, figure):
         back = time.monotonic()
         for _ in range(2):
             mortal.add_worker()
-        assert waiting.result() == list(range(8))
+        assert waiting.result(timeout=60) == list(range(8))
         took = time.monotonic() - back
         assert committed.submit(20, folder).result() == 20
         alone.wait()
@@ -147,7 +147,7 @@ def test_a_cluster_of_its_own_is_started_again(tmp_path, figure):
         Owned.started[0].kill_scheduler()
         began = time.monotonic()
         (tmp_path / "gate").touch()
-        assert waiting.result() == list(range(8))
+        assert waiting.result(timeout=60) == list(range(8))
         return time.monotonic() - began
 
     took = survives()

@@ -174,10 +174,13 @@ class DriverThread(Inbox):
             try:
                 self.session = open_session(self.runner, _CONNECT_AGAIN_S)
                 self._connected()
-            except DaskflowError as error:
+            except (DaskflowError, OSError) as error:  # the latter: it died again at once
                 over = time.monotonic() - began > self._scheduler_timeout_s
-                if over or not isinstance(error, ClusterError):
-                    self._refuse(error)
+                if self.session is not None:
+                    self.session.close()
+                    self.session = None
+                if over or not isinstance(error, (ClusterError, OSError)):
+                    self._refuse(_as_ours(error))
                     return
                 self._wake.wait(_LINGER_S)
                 time.sleep(_AGAIN_S)
@@ -376,6 +379,12 @@ class DriverThread(Inbox):
             closing.callback(self._desk.close)
             if self._dispatch is not None:
                 closing.callback(self._dispatch.close)
+
+
+def _as_ours(error: DaskflowError | OSError) -> DaskflowError:
+    if isinstance(error, DaskflowError):
+        return error
+    return ClusterError(f"the scheduler could not be used: {error!r}")
 
 
 def _close_both(dispatch: Dispatch) -> None:

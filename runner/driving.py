@@ -42,8 +42,6 @@ _logger = logging.getLogger(__name__)
 
 PENDING_RUNS = 100_000  # of a flow run: then `submit` waits
 _LINGER_S = 0.002  # while the flow only submits, what comes within this leaves together
-_CONNECT_AGAIN_S = 2.0
-_AGAIN_S = 0.1
 _OLD_SESSION_S = 5.0
 _UNSTARTED_S = 0.3  # a parcel in flight that has not been heard of for so long has not started
 _OPEN_ROWS_S = 0.5  # runs that are open for so long are recorded before they end
@@ -141,16 +139,15 @@ class DriverThread(Inbox):
         from daskflow.runner.cluster.session import open_session  # loads Dask: when it is needed
 
         try:
-            self.session = open_session(self.runner)
-            self._connected()
+            self._connect(open_session(self.runner))
         except DaskflowError as error:
             self._stop(error)
 
-    def _connected(self) -> None:
+    def _connect(self, session: Session) -> None:
         from daskflow.runner.cluster.dispatch import Dispatch  # as above
 
-        assert self.session is not None
-        self._dispatch = Dispatch(self.session, self._report_in, self._worker_in, self._asked_in)
+        self.session = session
+        self._dispatch = Dispatch(session, self._report_in, self._worker_in, self._asked_in)
         self.driver.slots = self._dispatch.slots()
 
     def _stop(self, error: DaskflowError) -> None:
@@ -161,30 +158,24 @@ class DriverThread(Inbox):
 
     def _replace_session(self, old: Dispatch) -> None:
         """The scheduler is gone: wait for one at its place, or start another cluster if ours."""
-        from daskflow.runner.cluster.session import open_session  # loaded already
+        from daskflow.runner.replacing import close_in_background, connect_again  # loads Dask
 
         began = time.monotonic()
         self._watch.scheduler_lost(old, time.time())
         self._dispatch = self.session = None
-        closing = threading.Thread(
-            target=_close_both, args=(old,), name="daskflow-closing", daemon=True
-        )
-        closing.start()
-        self._old_sessions.append(closing)
+        self._old_sessions.append(close_in_background(old))
         self._carry_out()
-        while self.session is None and not self._closing:
-            try:
-                self.session = open_session(self.runner, _CONNECT_AGAIN_S)
-                self._connected()
-            except DaskflowError as error:
-                over = time.monotonic() - began > self._scheduler_timeout_s
-                if over or not isinstance(error, ClusterError):
-                    self._stop(error)
-                    return
-                self._wake.wait(_LINGER_S)
-                time.sleep(_AGAIN_S)
-        if self._dispatch is not None:
+        failed = connect_again(self.runner, self._connect, self._scheduler_timeout_s, self._pause)
+        if failed is not None:
+            self._dispatch = self.session = None
+            self._stop(failed)
+        elif self._dispatch is not None:
             self._watch.scheduler_found(self._dispatch.address, time.monotonic() - began)
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait before another try; False when this thread is to end."""
+        time.sleep(seconds)  # what is submitted meanwhile is taken in the next turn
+        return not self._closing
 
     def _send(self, parcels: Sequence[Parcel]) -> None:
         if (dispatch := self._dispatch) is None:
@@ -389,8 +380,3 @@ class DriverThread(Inbox):
             closing.callback(self._desk.close)
             if self._dispatch is not None:
                 closing.callback(self._dispatch.close)
-
-
-def _close_both(dispatch: Dispatch) -> None:
-    dispatch.close()
-    dispatch.session.close()

@@ -122,6 +122,9 @@ def test_what_a_dead_worker_left_behind_is_shown_by_the_command_line(scripted, h
     with open_store(f"sqlite:///{home}/runs.db") as store:
         run = store.find_flow_run("@last")
         (lost,) = [e for e in store.events(run.flow_run_id) if e.event == "daskflow.worker.lost"]
+        waits = [t for t in store.transitions(run.flow_run_id, 0) if t.state == "AwaitingRetry"]
+    assert lost.resource.startswith("tcp://127.0.0.1:")
+    assert any(lost.resource in (wait.message or "") for wait in waits)
     assert lost.payload["executing"] == ["victim-0"]
     assert lost.payload["exit_code"] == -signal.SIGKILL
     assert lost.payload["peak_memory"] > 20_000_000

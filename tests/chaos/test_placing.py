@@ -10,6 +10,7 @@ import pytest
 from distributed import Client
 
 from daskflow import flow, task
+from daskflow.config import reset_settings
 from daskflow.errors import TaskCrashed
 from daskflow.runner.cluster import foreign
 from daskflow.runner.cluster.placing import host_of
@@ -76,6 +77,8 @@ def test_what_may_run_once_runs_once_though_its_worker_is_retired_without_plugin
     two_hosts, tmp_path, monkeypatch, figure
 ):
     monkeypatch.setattr(foreign, "register_loss_budget", lambda client, topic: False)
+    monkeypatch.setenv("DASKFLOW_RUNNER__NO_WORKERS_TIMEOUT_SECONDS", "10")  # if all are killed
+    reset_settings()
     folder, gate = str(tmp_path), tmp_path / "gate"
 
     @task(crash_retries=0)

@@ -121,17 +121,19 @@ def test_a_worker_process_that_dies_on_a_foreign_cluster_is_survived(external_cl
         started = tmp_path / "0"
         eventually(lambda: started.exists() and any(started.iterdir()), within_s=30)
         executing = {int(pid.name) for pid in started.iterdir()}
+        # it has told that it runs: there is no nanny that could tell what a dead worker executed
+        eventually(lambda: futures[0]._run.started_at is not None, within_s=30)
         victim = next(
             name for name, worker in external_cluster.workers.items() if worker.pid in executing
         )
         external_cluster.kill_worker(victim)
         gate.touch()
-        return futures.result(), futures[0]._run.crashes
+        return futures.result(), [future._run.crashes for future in futures]
 
     results, crashes = on_a_foreign_cluster()
 
     assert results == list(range(6))
-    assert crashes == 1
+    assert crashes == [1, 0, 0, 0, 0, 0]
     assert len(list((tmp_path / "0").iterdir())) == 2
 
 
@@ -164,24 +166,6 @@ def test_a_flow_process_that_is_killed_leaves_no_worker(tmp_path):
         process.wait(10)
     _, alive = psutil.wait_procs(children, timeout=15)
     assert not alive
-
-
-def test_the_record_of_a_killed_worker_names_the_worker(scripted, home: Path):
-    body = scripted(["die", "ok"])
-    victim = task(body, name="victim")
-
-    @flow
-    def one_loss():
-        return victim.submit("x").result()
-
-    assert one_loss() == 2
-    with open_store(f"sqlite:///{home}/runs.db") as store:
-        run = store.find_flow_run("@last")
-        lost = [e for e in store.events(run.flow_run_id) if e.event == "daskflow.worker.lost"]
-        assert lost
-        assert all(event.resource.startswith("tcp://127.0.0.1:") for event in lost)
-        waits = [t for t in store.transitions(run.flow_run_id, 0) if t.state == "AwaitingRetry"]
-        assert any(lost[0].resource in (wait.message or "") for wait in waits)
 
 
 def test_a_task_gets_the_result_of_its_own_run_though_the_worker_that_holds_it_dies(tmp_path):

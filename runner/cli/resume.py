@@ -25,7 +25,7 @@ from daskflow.runner.cli.launch import (
 )
 from daskflow.runner.cli.output import print_json
 from daskflow.runner.cli.record import opened_store
-from daskflow.runner.cli.target import Target, parse_target
+from daskflow.runner.cli.target import Target, parse_target, standing_as_main
 from daskflow.runner.cli.text import printable
 from daskflow.runner.core.states import (
     FINAL,
@@ -81,7 +81,9 @@ def resume(ask: ResumeAsk) -> ExitCode:
         loaded = load_flow(target)
         if loaded is None:
             return ExitCode.FAILED
-        _, flow = loaded
+        module, flow = loaded
+        if note["main"]:
+            around.enter_context(standing_as_main(module))
         runner = ask.task_runner
         if runner is None and flow.task_runner is None:
             runner = note["task_runner"]

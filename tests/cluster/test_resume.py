@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
 from collections import Counter
 
@@ -308,6 +309,46 @@ if __name__ == "__main__":
         exec(code, {})
     script.mend()("runs", "resume", "@last")
     assert last()[0].state == "Completed"
+
+
+def test_a_run_that_python_started_finds_inputs_and_results_of_its_own_classes(script):
+    script.write("""
+from dataclasses import dataclass
+
+@dataclass
+class Order:
+    n: int
+
+@task(persist_result=True)
+def price(order):
+    ran("price")
+    assert isinstance(order, Order)
+    return Order(10 * order.n)
+
+@task(persist_result=True, cache_policy=NO_CACHE)
+def draw(order):
+    ran("draw")
+    return Order(1)
+
+@flow(task_runner=RUNNER)
+def orders(count):
+    priced = [price(Order(n)) for n in range(count)]
+    drawn = [draw(each) for each in priced]
+    assert not broken()
+    assert priced == [Order(0), Order(10)]
+    assert drawn == [Order(1), Order(1)]
+
+if __name__ == "__main__":
+    orders(2)
+""")
+    done = subprocess.run([sys.executable, script.path], capture_output=True, text=True)
+    assert "AssertionError" in done.stderr, done.stderr
+    assert script.ran() == {"price": 2, "draw": 2}
+    main = sys.modules["__main__"]
+    found = account(script.mend()("runs", "resume", "@last", "--json"))
+    assert script.ran() == {}
+    assert (found["reused"], found["reused_with_changed_code"]) == ({"price": 2, "draw": 2}, {})
+    assert sys.modules["__main__"] is main
 
 
 def test_a_parameter_that_the_record_does_not_hold_is_asked_for(script):

@@ -67,6 +67,7 @@ def resume(ask: ResumeAsk) -> ExitCode:
     get_settings()
     # the engine and the caching room: only what runs needs them
     from daskflow.runner.cache_plans import refreshing, uncached
+    from daskflow.runner.earlier import read_past
     from daskflow.runner.resuming import Resumption
     from daskflow.runner.reuse import resuming
     from daskflow.runner.starting import check_parameters, restore_parameters
@@ -95,6 +96,8 @@ def resume(ask: ResumeAsk) -> ExitCode:
         if note["no_cache"]:
             around.enter_context(uncached())
         lease = take_over(get_settings().store.url, list(past.flow_runs()))
+        with opened_store() as store:  # once more: nobody else writes to it now
+            past = read_past(store, past.flow_run)
         resumption = Resumption(past, lease=lease, rerun_changed=ask.rerun_changed)
         around.enter_context(resuming(resumption))
         state, error, ending = run_watched(flow, args, parameters, past.flow_run.flow_run_id)

@@ -52,6 +52,7 @@ def start_note(flow: Flow[Any, Any], bound: inspect.BoundArguments) -> dict[str,
     return {
         "file": os.path.abspath(file) if file and os.path.exists(file) else None,
         "module": _module_of(flow.fn),
+        "main": getattr(flow.fn, "__module__", None) == "__main__",
         "cwd": os.getcwd(),
         "flow": flow.name,
         "task_runner": chosen if isinstance(chosen, str) else None,

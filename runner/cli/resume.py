@@ -25,7 +25,7 @@ from daskflow.runner.cli.launch import (
 )
 from daskflow.runner.cli.output import print_json
 from daskflow.runner.cli.record import opened_store
-from daskflow.runner.cli.target import Target, parse_target
+from daskflow.runner.cli.target import Target, parse_target, standing_as_main
 from daskflow.runner.cli.text import printable
 from daskflow.runner.core.states import (
     FINAL,
@@ -67,6 +67,7 @@ def resume(ask: ResumeAsk) -> ExitCode:
     get_settings()
     # the engine and the caching room: only what runs needs them
     from daskflow.runner.cache_plans import refreshing, uncached
+    from daskflow.runner.earlier import read_past
     from daskflow.runner.resuming import Resumption
     from daskflow.runner.reuse import resuming
     from daskflow.runner.starting import check_parameters, restore_parameters
@@ -81,7 +82,9 @@ def resume(ask: ResumeAsk) -> ExitCode:
         loaded = load_flow(target)
         if loaded is None:
             return ExitCode.FAILED
-        _, flow = loaded
+        module, flow = loaded
+        if note["main"]:
+            around.enter_context(standing_as_main(module))
         runner = ask.task_runner
         if runner is None and flow.task_runner is None:
             runner = note["task_runner"]
@@ -93,6 +96,8 @@ def resume(ask: ResumeAsk) -> ExitCode:
         if note["no_cache"]:
             around.enter_context(uncached())
         lease = take_over(get_settings().store.url, list(past.flow_runs()))
+        with opened_store() as store:  # once more: nobody else writes to it now
+            past = read_past(store, past.flow_run)
         resumption = Resumption(past, lease=lease, rerun_changed=ask.rerun_changed)
         around.enter_context(resuming(resumption))
         state, error, ending = run_watched(flow, args, parameters, past.flow_run.flow_run_id)

@@ -13,14 +13,21 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
 from daskflow.errors import NotFoundError, UsageError
 
-__all__ = ["Target", "calls_held_back", "find_flow", "load_module", "parse_target"]
+__all__ = [
+    "Target",
+    "calls_held_back",
+    "find_flow",
+    "load_module",
+    "parse_target",
+    "standing_as_main",
+]
 
 FlowT = TypeVar("FlowT")
 
@@ -117,6 +124,35 @@ def calls_held_back(kind: type[Any], tell: Callable[[str], object]) -> Iterator[
         yield
     finally:
         kind.__call__ = original
+
+
+@contextmanager
+def standing_as_main(module: ModuleType) -> Iterator[None]:
+    """Let a loaded module be ``__main__`` inside, with all that it defines.
+
+    A flow run that `python FILE` started has stored results and content digests of classes that
+    are called ``__main__.Order``; what is loaded from FILE again must be the same to them.
+    """
+    before, name = sys.modules["__main__"], module.__name__
+    _rename(module, name, set())
+    module.__name__ = "__main__"
+    sys.modules["__main__"] = module
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = before
+
+
+def _rename(owner: object, name: str, seen: set[int]) -> None:
+    """Move what `owner` holds, and was defined in the module of that name, to ``__main__``."""
+    for value in [*vars(owner).values()]:
+        if getattr(value, "__module__", None) != name or id(value) in seen:
+            continue
+        seen.add(id(value))
+        with suppress(AttributeError, TypeError):  # what has no name of its own to change
+            value.__module__ = "__main__"
+        if hasattr(value, "__dict__"):  # methods, nested classes, the function of a task
+            _rename(value, name, seen)
 
 
 def find_flow(module: ModuleType, target: Target, kind: type[FlowT]) -> FlowT:

@@ -146,14 +146,14 @@ def test_a_flow_process_with_workers_is_killed_and_resumed(etl, home):
     first.communicate(timeout=60)
     assert first.returncode == -signal.SIGKILL
     (etl / "go").touch()
-    second = started(etl, "runs", "resume", "@last", "--task-runner", "threads", "--json")
+    second = started(etl, "runs", "resume", "@last", "--task-runner", "sync", "--json")
     told, complaints = second.communicate(timeout=60)
     assert second.returncode == 0, complaints
     assert json.loads(told.splitlines()[-1])["state"] == "Completed"
 
 
 def test_a_run_that_is_alive_is_refused_and_an_interrupted_one_goes_on(etl, home):
-    first = started(etl, "run", "etl.py", "--task-runner", "threads")
+    first = started(etl, "run", "etl.py", "--task-runner", "sync")
     try:
         eventually((etl / "slow").exists, within_s=30)
 
@@ -172,7 +172,7 @@ def test_a_run_that_is_alive_is_refused_and_an_interrupted_one_goes_on(etl, home
         first.communicate(timeout=60)
     assert first.returncode == 130
     assert cleaned(etl) == 8
-    second = started(etl, "runs", "resume", "@last", "--task-runner", "threads", "--json")
+    second = started(etl, "runs", "resume", "@last", "--task-runner", "sync", "--json")
     told, complaints = second.communicate(timeout=60)
     assert second.returncode == 0, complaints
     assert cleaned(etl) == 8
@@ -180,13 +180,13 @@ def test_a_run_that_is_alive_is_refused_and_an_interrupted_one_goes_on(etl, home
 
 
 def test_of_two_processes_that_resume_the_same_run_one_goes_on(etl, home):
-    first = started(etl, "run", "etl.py", "--task-runner", "threads", **{CRASH_AT: "flow-returned"})
+    first = started(etl, "run", "etl.py", "--task-runner", "sync", **{CRASH_AT: "flow-returned"})
     (etl / "go").touch()
     first.communicate(timeout=60)
     assert first.returncode == -signal.SIGKILL
     (etl / "go").unlink()
     (etl / "slow").unlink()
-    both = [started(etl, "runs", "resume", "@last", "--task-runner", "threads") for _ in "12"]
+    both = [started(etl, "runs", "resume", "@last", "--task-runner", "sync") for _ in "12"]
     try:
         eventually(lambda: any(each.poll() is not None for each in both), within_s=60)
     finally:
@@ -212,7 +212,7 @@ def test_a_flow_run_that_lost_its_scheduler_goes_on_elsewhere(etl, home):
         cluster.close()
     assert first.returncode not in (0, 2), complaints
     assert cleaned(etl) == 8
-    second = started(etl, "runs", "resume", "@last", "--task-runner", "threads", "--json")
+    second = started(etl, "runs", "resume", "@last", "--task-runner", "sync", "--json")
     told, complaints = second.communicate(timeout=60)
     assert second.returncode == 0, complaints
     assert cleaned(etl) == 8

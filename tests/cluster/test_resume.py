@@ -8,81 +8,17 @@ import sys
 from collections import Counter
 
 import pytest
-from click.testing import CliRunner
 
 from daskflow.config import get_settings
-from daskflow.runner.cli.main import cli
 from daskflow.runner.store import open_store
-
-HEAD = """
-import os, pathlib, uuid
-from datetime import date
-from daskflow import NO_CACHE, INPUTS, flow, task, unmapped
-
-HERE = pathlib.Path(__file__).parent
-RUNNER = "sync"
-
-def ran(name):
-    (HERE / f"{name}-{uuid.uuid4().hex}.ran").touch()
-
-def broken():
-    return (HERE / "broken").exists()
-"""
-PLAIN = """
-@task(persist_result=True)
-def clean(n):
-    ran(f"clean{n}")
-    if n == 2 and broken():
-        raise ValueError("no")
-    return 10 * n
-
-@task
-def loose(n):
-    ran("loose")
-    return n
-
-@flow(task_runner=RUNNER)
-def etl(count: int = 4):
-    cleaned = clean.map(range(count))
-    return sum(loose.map(cleaned).result())
-"""
-
-
-class Script:
-    """A script with a flow, its executions and the commands that are run on it."""
-
-    def __init__(self, folder, name):
-        self.folder, self.path = folder, folder / f"{name}.py"
-        (folder / "broken").touch()
-
-    def write(self, text):
-        sys.modules.pop(self.path.stem, None)
-        self.path.write_text(HEAD + text)
-        return self
-
-    def mend(self):
-        (self.folder / "broken").unlink()
-        return self
-
-    def ran(self):
-        """What was executed since the last call."""
-        found = list(self.folder.glob("*.ran"))
-        for path in found:
-            path.unlink()
-        return dict(Counter(path.name.split("-")[0] for path in found))
-
-    def __call__(self, *command, code=0):
-        sys.modules.pop(self.path.stem, None)
-        done = CliRunner().invoke(cli, [str(part) for part in command])
-        assert done.exit_code == code, done.output
-        return done
+from tests.cluster.resumed import PLAIN, Script, account, last, module_name
 
 
 @pytest.fixture
 def script(tmp_path, request, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
-    name = "resumed_" + re.sub(r"\W", "_", request.node.name)[:40]
+    name = module_name(request.node.name)
     yield Script(tmp_path, name)
     sys.modules.pop(name, None)
 
@@ -93,18 +29,6 @@ def failed(script):
     script.write(PLAIN)("run", script.path, code=1)
     assert script.ran() == {"clean0": 1, "clean1": 1, "clean2": 1, "clean3": 1, "loose": 3}
     return script.mend()
-
-
-def last():
-    with open_store(get_settings().store.url) as store:
-        run = store.find_flow_run("@last")
-        runs = [r for r in store.flow_runs(limit=None) if r.parent_flow_run_id is None]
-        story = [(t.state, t.attempt) for t in store.transitions(run.flow_run_id, None)]
-        return run, len(runs), story, store.task_runs(run.flow_run_id)
-
-
-def account(done):
-    return json.loads(done.stdout)
 
 
 def test_a_failed_run_goes_on_with_what_is_missing(failed):
@@ -148,14 +72,6 @@ def test_json_has_the_account(failed):
     assert (found["state"], found["attempt"], found["reused"]) == ("Completed", 2, {"clean": 3})
     assert found["executed"]["clean"] == {"nothing was committed for these inputs": 1}
     assert found["had_ended"] == {"clean": {"Failed": 1}, "loose": {"NotReady": 1}}
-
-
-def test_parameters_that_do_not_fit_are_refused_before_anything_is_taken(failed):
-    done = failed("runs", "resume", "@last", "-p", "count=many", code=2)
-    assert "count: Input should be a valid integer" in done.stderr
-    assert (last()[0].state, last()[0].attempt) == ("Failed", 1)
-    failed("runs", "resume", "@last", "-p", "count=2")
-    assert failed.ran() == {"loose": 2}
 
 
 def test_retry_needs_to_be_told_what(failed):
@@ -208,16 +124,6 @@ def test_a_run_can_be_resumed_more_than_once(failed):
     failed.mend()("runs", "resume", "@last")
     assert failed.ran() == {"clean2": 1, "loose": 4}
     assert last()[0].attempt == 3
-
-
-def test_the_flow_may_be_in_another_file_now(failed):
-    moved = failed.folder / "elsewhere_now.py"
-    failed.path.rename(moved)
-    done = failed("runs", "resume", "@last", code=3)
-    assert f"no file '{failed.path}'" in done.stderr
-    assert last()[0].attempt == 1
-    failed("runs", "resume", "@last", moved)
-    assert failed.ran() == {"clean2": 1, "loose": 4}
 
 
 def test_results_that_only_persist_are_reused_one_by_one(script):
@@ -290,44 +196,6 @@ def test_an_async_flow_goes_on(script):
     script.mend().ran()
     script("runs", "resume", "@last")
     assert script.ran() == {"clean2": 1, "loose": 4}
-
-
-def test_parameters_come_back_as_they_were(script):
-    script.write("""
-@flow(task_runner=RUNNER)
-def typed(day: date, sizes: tuple[int, ...], plain, *rest, **more):
-    assert not broken()
-    assert (day, sizes, plain) == (date(2026, 1, 2), (1, 2), {"a": [1.5, None]})
-    assert (rest, more) == ((3, 4), {"x": "y"})
-
-if __name__ == "__main__":
-    typed("2026-01-02", [1, 2], {"a": [1.5, None]}, 3, 4, x="y")
-""")
-    code = f"import runpy; runpy.run_path({str(script.path)!r}, run_name='__main__')"
-    with pytest.raises(AssertionError):
-        exec(code, {})
-    script.mend()("runs", "resume", "@last")
-    assert last()[0].state == "Completed"
-
-
-def test_a_parameter_that_the_record_does_not_hold_is_asked_for(script):
-    script.write("""
-@flow(task_runner=RUNNER)
-def secretive(n: int, given=None, key=None):
-    assert not broken()
-    assert (n, given) == (1, "again"), (n, given)
-
-if __name__ == "__main__":
-    secretive(1, given=object())
-""")
-    code = f"import runpy; runpy.run_path({str(script.path)!r}, run_name='__main__')"
-    with pytest.raises(AssertionError):
-        exec(code, {})
-    done = script.mend()("runs", "resume", "@last", code=2)
-    assert "does not hold given (a object) of flow secretive" in done.stderr
-    assert "-p given=…" in done.stderr
-    assert last()[0].attempt == 1
-    script("runs", "resume", "@last", "-p", "given=again")
 
 
 def test_results_that_are_gone_are_made_again_and_the_account_says_so(failed, home):

@@ -26,10 +26,12 @@ from daskflow.results.encoded import EncodedValue
 from daskflow.results.parts import CHUNK_BYTES, parts_table
 
 __all__ = [
+    "checksum_of",
     "file_checksum",
     "iter_batches",
     "read_file",
     "read_payload",
+    "read_whole",
     "write_file",
     "write_payload",
 ]
@@ -81,12 +83,23 @@ def write_file(encoded: EncodedValue, file: BinaryIO, *, strong: bool) -> tuple[
     return sink.digest.hexdigest(), sink.size_bytes
 
 
+def checksum_of(data: bytes, *, strong: bool) -> tuple[str, int]:
+    """Return what `file_checksum` returns of a file with these bytes."""
+    check = hashlib.sha256(data) if strong else xxhash.xxh3_128(data)
+    return check.hexdigest(), len(data)
+
+
 def read_file(codec: str, path: Path) -> EncodedValue:
     """Return the encoded value in a file; its digest has been checked by the caller."""
     # starting threads takes longer than decoding a small file
     threads = path.stat().st_size > THREADS_FROM_BYTES
     with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
         return _read(codec, file, threads)
+
+
+def read_whole(codec: str, data: bytes) -> EncodedValue:
+    """Return what `read_file` returns of a file with these bytes."""
+    return _read(codec, pq.ParquetFile(pa.BufferReader(data), pre_buffer=False), threads=False)
 
 
 def iter_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:

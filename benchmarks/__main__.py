@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _list() -> int:
     for name, title in TITLES.items():
-        print(f"{name:14}  {title}")
+        print(f"{name:15}  {title}")
     return 0
 
 

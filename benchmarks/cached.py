@@ -36,9 +36,9 @@ class _Work(NamedTuple):
     """What is called: how often, with how much, and by whom."""
 
     what: str
-    count: int
+    calls: int
     size: int
-    quick_count: int
+    quick_calls: int
     quick_size: int
     contenders: tuple[str, ...]
 
@@ -67,7 +67,7 @@ def cached_cases(scratch: Path, *, quick: bool, controls_only: bool = False) -> 
 def _case(name: str, scratch: Path, quick: bool, controls_only: bool) -> Case:
     first = name.endswith(".first")
     work = _WORK[name.removesuffix(".first").removesuffix(".cached")]
-    count = work.quick_count if quick else work.count
+    count = work.quick_calls if quick else work.calls
     size = work.quick_size if quick else work.size
     who = work.contenders[:1] if controls_only else work.contenders
     contenders = {each: _contender(work.what, each, count, size, scratch, first) for each in who}

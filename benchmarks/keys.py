@@ -253,4 +253,4 @@ class _Peak:
             self._most = max(self._most, self._process.memory_info().rss)
 
     def grown_mb(self) -> float:
-        return (self._most - self._before) / 1e6
+        return float(self._most - self._before) / 1e6

@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from daskflow.caching.hash_writer import ATOMS, ContentWriter, Handler, NoContent, tag
+from daskflow.caching.hash_writer import ATOMS, ContentWriter, Handler, NoContent, handlers, tag
 
 __all__ = ["BUILTIN", "put_mapping", "put_pairs", "put_sequence", "put_set"]
 
@@ -76,22 +76,34 @@ def _write_deque(w: ContentWriter, items: collections.deque[Any]) -> None:
 
 def put_mapping(w: ContentWriter, mapping: dict[Any, Any]) -> None:
     """Write the items of a dict, whatever their order."""
-    if _NAMES.issuperset(map(type, mapping)):
+    if not _NAMES.issuperset(map(type, mapping)):
+        _put_unordered(w, mapping)
+    elif _FLAT.issuperset(map(type, mapping.values())):
         names = sorted(mapping)
-        values = [mapping[name] for name in names]
         w.out.append(dumps(names, 2))
-        if _FLAT.issuperset(map(type, values)):
-            w.out.append(_ATOMS)
-            w.out.append(dumps(values, 2))
-            return
-        put, append = w.put, w.out.append
-        try:
-            for value in values:
-                append(dumps(value, 2)) if type(value) in _SHORT else put(value)
-        except NoContent as lack:
-            raise lack.within(f"[{names[_position(values, value)]!r}]") from None
-        return
-    _put_unordered(w, mapping)
+        w.out.append(_ATOMS)
+        w.out.append(dumps([mapping[name] for name in names], 2))
+    else:
+        _put_named(w, mapping)
+
+
+def _put_named(w: ContentWriter, mapping: dict[str, Any]) -> None:
+    """Write the items of a dict whose keys are all text, and whose values are not all atoms."""
+    names = sorted(mapping)
+    append, find = w.out.append, handlers.get
+    append(dumps(names, 2))
+    try:
+        for name in names:
+            value = mapping[name]
+            kind = type(value)
+            if kind in _SHORT:
+                append(dumps(value, 2))
+            elif w.kinds is None and (write := find(kind)) is not None:
+                write(w, value)  # as `put` would, a call less
+            else:
+                w.put(value)
+    except NoContent as lack:
+        raise lack.within(f"[{name!r}]") from None
 
 
 def _put_unordered(w: ContentWriter, mapping: dict[Any, Any]) -> None:
@@ -180,12 +192,19 @@ def _write_namespace(w: ContentWriter, value: types.SimpleNamespace) -> None:
 
 
 def _handle_dict(w: ContentWriter, mapping: dict[Any, Any]) -> None:
-    if _FLAT.issuperset(map(type, mapping.values())) and _NAMES.issuperset(map(type, mapping)):
+    if not _NAMES.issuperset(map(type, mapping)):
+        w.nest(mapping, _write_dict)
+    elif _FLAT.issuperset(map(type, mapping.values())):
         names = sorted(mapping)
         values = [mapping[name] for name in names]
         w.out.append(_DICT + dumps(names, 2) + _ATOMS + dumps(values, 2))
     else:
-        w.nest(mapping, _write_dict)
+        w.nest(mapping, _write_named)
+
+
+def _write_named(w: ContentWriter, mapping: dict[str, Any]) -> None:
+    w.out.append(_DICT)
+    _put_named(w, mapping)
 
 
 def _nested(write: Handler) -> Handler:

@@ -33,13 +33,21 @@ from daskflow.caching.store_layout import (
 from daskflow.errors import PickleRefused, ResultGone, StoreError
 from daskflow.results.codecs import decode
 from daskflow.results.encoded import EncodedValue, is_pickled
-from daskflow.results.files import file_checksum, iter_batches, read_file, read_payload
+from daskflow.results.files import (
+    checksum_of,
+    file_checksum,
+    iter_batches,
+    read_file,
+    read_payload,
+    read_whole,
+)
 from daskflow.results.storage import Storage
 
 __all__ = ["ResultReader"]
 
 # Below this many keys asking is as good as listing; locally asking is always as good.
 LIST_FROM = 32
+AT_ONCE_BYTES = 4 << 20
 _SEALS = ("sha256:", "hmac:")
 # what reading other bytes than were written may raise
 _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError)
@@ -218,13 +226,20 @@ class ResultReader:
             yield from iter_batches(path, rows)
 
     def _from_blob(self, entry: Entry, path: Path) -> EncodedValue:
-        self.check_blob(entry, path)
-        return read_file(entry.codec, path)
+        if entry.size_bytes > AT_ONCE_BYTES:
+            self.check_blob(entry, path)
+            return read_file(entry.codec, path)
+        data = path.read_bytes()  # mapping a small file costs more than copying it
+        self._check_blob(entry, checksum_of(data, strong=self.strong))
+        return read_whole(entry.codec, data)
 
     def check_blob(self, entry: Entry, path: Path) -> None:
         """Raise `ResultGone` when a file has other bytes than the blob of an entry should."""
+        self._check_blob(entry, file_checksum(path, strong=self.strong))
+
+    def _check_blob(self, entry: Entry, found: tuple[str, int]) -> None:
         assert entry.blob is not None
-        if self.blob_name_of(file_checksum(path, strong=self.strong), entry) != entry.blob:
+        if self.blob_name_of(found, entry) != entry.blob:
             self.quarantine(blob_path(entry.blob), "its bytes are not those that were published")
             self._misses.add(entry.key)
             raise ResultGone(f"the blob of cached result {entry.key} is damaged")

@@ -26,16 +26,19 @@ from daskflow.results.encoded import EncodedValue
 from daskflow.results.parts import CHUNK_BYTES, parts_table
 
 __all__ = [
+    "checksum_of",
     "file_checksum",
     "iter_batches",
     "read_file",
     "read_payload",
+    "read_whole",
     "write_file",
     "write_payload",
 ]
 
 ROW_GROUP_BYTES = 64 << 20
 THREADS_FROM_BYTES = 8 << 20
+_AT_ONCE_BYTES = 4 << 20  # a table of this size is written in memory first: a fifth less time
 _META = b"daskflow"
 _SAMPLE_BYTES = 16 << 10  # of a column of numbers, which says whether it compresses
 _WORTH = 0.7  # what is left, at most
@@ -65,6 +68,13 @@ def write_file(encoded: EncodedValue, file: BinaryIO, *, strong: bool) -> tuple[
     """Write an encoded value to a file; return the checksum of its bytes and their number."""
     if encoded.table is None:
         encoded = encoded._replace(table=parts_table([encoded.payload or b""]))
+    if encoded.table is not None and encoded.table.nbytes <= _AT_ONCE_BYTES:
+        whole = pa.BufferOutputStream()
+        _write(encoded, whole)
+        data = whole.getvalue()
+        file.write(data)
+        check = hashlib.sha256(data) if strong else xxhash.xxh3_128(data)
+        return check.hexdigest(), data.size
     sink = _Hashing(file) if strong else _Checking(file)
     try:
         _write(encoded, pa.PythonFile(sink, mode="w"))
@@ -73,12 +83,23 @@ def write_file(encoded: EncodedValue, file: BinaryIO, *, strong: bool) -> tuple[
     return sink.digest.hexdigest(), sink.size_bytes
 
 
+def checksum_of(data: bytes, *, strong: bool) -> tuple[str, int]:
+    """Return what `file_checksum` returns of a file with these bytes."""
+    check = hashlib.sha256(data) if strong else xxhash.xxh3_128(data)
+    return check.hexdigest(), len(data)
+
+
 def read_file(codec: str, path: Path) -> EncodedValue:
     """Return the encoded value in a file; its digest has been checked by the caller."""
     # starting threads takes longer than decoding a small file
     threads = path.stat().st_size > THREADS_FROM_BYTES
     with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
         return _read(codec, file, threads)
+
+
+def read_whole(codec: str, data: bytes) -> EncodedValue:
+    """Return what `read_file` returns of a file with these bytes."""
+    return _read(codec, pq.ParquetFile(pa.BufferReader(data), pre_buffer=False), threads=False)
 
 
 def iter_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:

@@ -46,7 +46,7 @@ def test_a_process_killed_at_any_step_leaves_the_old_result_the_new_one_or_none(
     ends = {step["act"]: step for step in steps if not step["died"]}
     assert {step["code"] for step in ends.values()} == {0}
     killed = {act: sum(s["died"] for s in steps if s["act"] == act) for act in ends}
-    # opening, syncing, linking and unlinking the file at least, for a blob twice
+    # making its folder, opening, linking and unlinking the file at least, for a blob twice
     assert killed["small"] >= 4
     assert killed["large"] >= 8
     assert min(killed.values()) >= 1

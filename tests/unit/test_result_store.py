@@ -392,16 +392,3 @@ def test_without_pickle_nothing_is_written_or_read_by_it(url, unmarked):
     with pytest.raises(PickleRefused):
         strict.load(entry)
     assert not unmarked.mark
-
-
-# ---- streaming
-
-
-def test_a_large_table_is_read_in_batches(store, monkeypatch):
-    monkeypatch.setattr("daskflow.results.files.ROW_GROUP_BYTES", 100_000)
-    entry = publish(store, 1, pd.DataFrame({"a": LARGE}))
-    sizes = [len(batch) for batch in store.batches(entry, rows=10_000)]
-    assert sum(sizes) == len(LARGE)
-    assert max(sizes) <= 10_000
-    small = publish(store, 2, pd.DataFrame({"a": [1, 2]}))
-    assert [b.to_pydict() for b in store.batches(small)] == [{"a": [1, 2]}]

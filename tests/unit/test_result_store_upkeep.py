@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -283,3 +284,16 @@ def test_a_damaged_near_copy_is_read_from_afar(tiers):
     file = near.storage.local_root / blob_path(entry.blob)
     file.write_bytes(file.read_bytes()[:-5])
     assert same(TieredStore(again(near), far).load(entry), LARGE)
+
+
+# ---- streaming
+
+
+def test_a_large_table_is_read_in_batches(store, monkeypatch):
+    monkeypatch.setattr("daskflow.results.files.ROW_GROUP_BYTES", 100_000)
+    entry = publish(store, 1, pd.DataFrame({"a": LARGE}))
+    sizes = [len(batch) for batch in store.batches(entry, rows=10_000)]
+    assert sum(sizes) == len(LARGE)
+    assert max(sizes) <= 10_000
+    small = publish(store, 2, pd.DataFrame({"a": [1, 2]}))
+    assert [b.to_pydict() for b in store.batches(small)] == [{"a": [1, 2]}]

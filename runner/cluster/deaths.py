@@ -45,7 +45,7 @@ __all__ = [
 
 DEATH = "death"  # what a message on the client's topic is about
 _ALIVE = (Status.init, Status.starting, Status.running)
-_GRACE_S = 0.5  # how long a note may be late
+_GRACE_S = 1.5  # how long a note may be late
 _NEAR_LIMIT = 0.8  # of the memory limit: then the kernel may have killed the process for it
 _SHOWN_LINES = 3
 _REMEMBERED = 1_000

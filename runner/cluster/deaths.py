@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+import psutil
 from dask.utils import format_bytes
 from distributed import NannyPlugin
 from distributed.core import Status
@@ -45,7 +46,7 @@ __all__ = [
 
 DEATH = "death"  # what a message on the client's topic is about
 _ALIVE = (Status.init, Status.starting, Status.running)
-_GRACE_S = 0.5  # how long a note may be late
+_GRACE_S = 1.5  # how long a note may be late
 _NEAR_LIMIT = 0.8  # of the memory limit: then the kernel may have killed the process for it
 _SHOWN_LINES = 3
 _REMEMBERED = 1_000
@@ -76,12 +77,27 @@ def tell_death(nanny: Any, exit_code: int, folder: str, topic: str, prefix: str 
     topic : str
         The driver listens to it.
     """
-    if nanny.status not in _ALIVE or (worker := nanny.worker_address) is None:
+    if nanny.status not in _ALIVE:
         return
     with suppress(Exception):  # whatever is wrong with the note, the worker is started again
-        path = flight_file(folder, worker, prefix)
-        death = _death_of(nanny, worker, exit_code, path)
-        nanny.log_event(topic, (DEATH, pickle.dumps(tuple(death), 5)))
+        worker = nanny.worker_address
+        paths = [flight_file(folder, worker, prefix)] if worker else _orphans(folder, prefix)
+        for path in paths:
+            name = os.path.basename(path).removeprefix(prefix)
+            death = _death_of(nanny, name, exit_code, path)
+            nanny.log_event(topic, (DEATH, pickle.dumps(tuple(death), 5)))
+            if not worker:
+                os.unlink(path)  # told
+
+
+def _orphans(folder: str, prefix: str) -> list[str]:
+    """Recorders of processes that are gone.
+
+    A worker may die of its first task before its nanny has heard of its address.
+    """
+    paths = glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*"))
+    written = [(path, read_last_words(path)) for path in paths if os.path.isfile(path)]
+    return [path for path, words in written if words and not psutil.pid_exists(words.pid)]
 
 
 def _death_of(nanny: Any, worker: str, exit_code: int | None, path: str) -> Death:
@@ -248,6 +264,10 @@ def watch_memory(nanny: Any) -> None:
         nanny.log_event = listening
 
 
+def _name(worker: str) -> str:
+    return os.path.basename(flight_file("", worker))
+
+
 class Deaths:
     """What the driver knows of the workers that it has lost.
 
@@ -272,19 +292,19 @@ class Deaths:
     def note(self, blob: bytes) -> None:
         """A nanny has told of a death."""
         death = Death(*pickle.loads(blob))
-        self._notes[death.worker] = death
-        self._waiting.pop(death.worker, None)
+        self._notes[_name(death.worker)] = death
         self._in_vain = False
         while len(self._notes) > _REMEMBERED:
             del self._notes[next(iter(self._notes))]
 
     def of(self, worker: str | None) -> Death | None:
         """What was told of the end of `worker`."""
-        return self._notes.get(worker or "")
+        death = self._notes.get(_name(worker or ""))
+        return None if death is None or worker is None else death._replace(worker=worker)
 
     def may_come(self, worker: str | None) -> bool:
         """Whether to wait for more to be told of `worker`, which is lost."""
-        if worker is None or worker in self._notes or self._in_vain or not self._told():
+        if worker is None or _name(worker) in self._notes or self._in_vain or not self._told():
             return False
         if self._clock() - self._waiting.setdefault(worker, self._clock()) < _GRACE_S:
             return True

@@ -44,6 +44,7 @@ __all__ = [
 _BATCH_S = 0.001
 CONNECT_TIMEOUT_S = 10.0
 _ANSWER_TIMEOUT_S = 30.0
+_REGISTERED_S = 1.0
 _MUST_MATCH = ("dask", "distributed")
 
 _logger = logging.getLogger(__name__)
@@ -180,16 +181,16 @@ def register_loss_budget(client: Client, topic: str) -> bool:
 def register_worker_plugins(session: Session) -> None:
     """Have nannies tell how their workers end, and workers finish what they execute.
 
-    Does not wait for an answer: Dask gives it when every nanny that is starting has started, which
-    may be never.
+    Waits for an answer, or nothing would be told of workers that die at once; but not for long:
+    Dask gives it when every nanny that is starting has started, which may be never.
     """
     client = session.client
     notes = DeathNotes(client.id, session.topic)
     leaving = Leaving(client.id, session.topic)
 
     async def register() -> None:
-        await client.register_plugin(leaving)  # a coroutine on its loop
-        await client.register_plugin(notes)
+        both: Any = client.register_plugin(notes), client.register_plugin(leaving)
+        await asyncio.gather(*both)  # coroutines on its loop
 
     def registered(future: concurrent.futures.Future[None]) -> None:
         if not future.cancelled() and (error := future.exception()) is not None:
@@ -213,6 +214,7 @@ def register_worker_plugins(session: Session) -> None:
     future = asyncio.run_coroutine_threadsafe(register(), loop.asyncio_loop)
     future.add_done_callback(registered)
     session.at_close(leave_workers)
+    concurrent.futures.wait([future], timeout=_REGISTERED_S)
 
 
 def leave(client: Client, topic: str, *, registered: bool) -> None:

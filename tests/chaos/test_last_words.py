@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from distributed import Client
 
 from daskflow import DaskTaskRunner, flow, task
 from daskflow.errors import TaskCrashed
@@ -32,7 +33,10 @@ def executions(folder, name):
 def limited(request):
     """A task runner whose workers have nannies and a memory limit."""
     if request.param == "foreign":
-        return request.getfixturevalue("nannied_cluster").address
+        address = request.getfixturevalue("nannied_cluster").address
+        with Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=30)  # Dask's nanny plugins reach no nanny whose
+        return address  # worker is being started again just now
     return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "memory_limit": "400MB"})
 
 

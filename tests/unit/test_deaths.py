@@ -69,9 +69,9 @@ def test_a_note_is_waited_for_and_once_in_vain():
     now = 0.0
     deaths = Deaths(lambda: True, clock=lambda: now)
     assert deaths.may_come(WORKER)
-    now = 0.4
+    now = 1.4
     assert deaths.may_come(WORKER)
-    now = 0.6
+    now = 1.6
     assert not deaths.may_come(WORKER)
     assert not deaths.may_come("tcp://10.0.0.2:1")  # no nanny has told of the first one
 

@@ -6,8 +6,10 @@
 The data are the 1,797 digits of 8 × 8 pixels that come with scikit-learn.  Each family of models is
 searched by a subflow, by successive halving: train every setting of a grid on 135 rows, keep the
 better half, double the rows, until all of them are in use.  What runs next depends on scores that
-have just come in, and here that is a `while` and an `if`.  The winner is fitted once more, tested
-on rows that no decision has seen, and saved.  The same seed gives the same trials everywhere.
+have just come in, and here that is a `while` and an `if`.  Trials are kept by the content of what
+they are made of, so after an edit only those are trained that it concerns.  The winner is fitted
+once more, tested on rows that no decision has seen, and saved.  The same seed gives the same trials
+everywhere.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from daskflow import flow, get_run_logger, task, unmapped
+from daskflow import DEFAULT, flow, get_run_logger, task, unmapped
 
 Family = Literal["neighbours", "logistic", "svm", "forest"]
 GRIDS: dict[Family, dict[str, list[Any]]] = {
@@ -75,7 +77,7 @@ def build(family: Family, settings: dict[str, Any], seed: int) -> Pipeline:
     return make_pipeline(StandardScaler(), model)
 
 
-@task
+@task(cache_policy=DEFAULT)
 def split(seed: int) -> Digits:
     """Load the digits, shuffle them and set rows aside."""
     pixels, labels = load_digits(return_X_y=True)
@@ -88,7 +90,7 @@ def split(seed: int) -> Digits:
     return Digits((x, y), (x_valid, y_valid), (x_test, y_test))
 
 
-@task
+@task(cache_policy=DEFAULT)
 def evaluate(
     settings: dict[str, Any], family: Family, digits: Digits, rows: int, seed: int
 ) -> float:

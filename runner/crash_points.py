@@ -74,7 +74,7 @@ POINTS = {
     "flow-returned": Point("engine:FlowRun.end", "before", "the flow function has returned"),
     "flow-settled": Point("engine:FlowRun.conclude", "before", "all task runs have ended"),
     "flow-ended": Point(
-        "engine:FlowRun.change", "after", "the end is told, not written", _is_final
+        "engine:FlowRun._change", "after", "the end is told, not written", _is_final
     ),
 }
 

@@ -1,8 +1,8 @@
-"""The whole suite as two pytest processes side by side, one for each of the two cores of CI.
+"""The whole suite as three pytest processes side by side: one of them mostly waits.
 
 Each share is a pytest run of its own, with its own shared clusters, so tests need not know of
-the other.  What the first share prints is shown as it comes, that of the second one afterwards;
-the last line is one for both, in pytest's form.  `python -m tests.side_by_side`, which `ci/test`
+the other.  What the first share prints is shown as it comes, that of the others afterwards; the
+last line is one for all, in pytest's form.  `python -m tests.side_by_side`, which `ci/test`
 calls when it got no arguments.
 """
 
@@ -22,7 +22,8 @@ __all__ = ["closing_line", "main"]
 # Together they must be all of tests/: tests/unit/test_side_by_side.py holds that.
 SHARES = (
     ("tests/cluster", "tests/browser"),
-    ("tests/chaos", "tests/contracts", "tests/examples", "tests/store", "tests/unit"),
+    ("tests/chaos", "tests/contracts", "tests/examples"),  # waits for processes most of the time
+    ("tests/store", "tests/unit"),
 )
 ORDER = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
 CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+) in \d[\d.]*s.*$", re.MULTILINE)

@@ -108,9 +108,10 @@ class DriverThread(Inbox):
 
     def _main(self) -> None:
         try:
-            with patient_collector():
+            with patient_collector() as patience:
                 while not self._closing:
                     self._turn()
+                    patience.follow(sum([scope.open for scope in self.outlet.scopes()]))
                 self._finish()
         except BaseException as error:  # whatever it is: nobody may wait for ever
             self.broken = error

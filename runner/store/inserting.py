@@ -12,6 +12,7 @@ import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from daskflow.runner.core.leases import Lease
@@ -33,6 +34,7 @@ _REFUSED = (
     OverflowError,
     ValueError,  # a lone surrogate; rows that are not equally long
 )
+_number = itemgetter(0)
 _INTEGERS = range(-(2**63), 2**63)
 
 
@@ -48,7 +50,9 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
             _insert_rows(connection, sql["flow_run"], [(*changes.row[1:], changes.row[0])])
         for kind, replacing in changes.upserted.items():
             rows = _task_runs if kind == "task_runs" else _tasks
-            _insert_all(connection, sql[kind], rows(key, replacing.values()))
+            # in the order of their key: SQLite appends to a page much quicker than it splits one
+            ordered = sorted(replacing.values(), key=_number)
+            _insert_all(connection, sql[kind], rows(key, ordered))
         for kind, added in changes.appended.items():
             if added:
                 (last,) = connection.execute(sql[f"{kind}_last"], (key,)).fetchone()

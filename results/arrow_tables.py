@@ -1,4 +1,4 @@
-"""pyarrow tables and record batches as native Parquet columns.
+"""pyarrow tables, record batches and datasets as native Parquet columns.
 
 Parquet changes a few Arrow types.  Seconds become milliseconds, which is exact once cast back to
 the kept schema.  Types that an empty table does not bring back, and dictionaries, whose unused
@@ -23,14 +23,18 @@ _KIND = {pa.Table: "table", pa.RecordBatch: "batch"}
 
 
 class ArrowCodec:
-    """`pyarrow.Table` and `pyarrow.RecordBatch`."""
+    """`pyarrow.Table`, `pyarrow.RecordBatch`, and a dataset: its rows, not where they lay."""
 
     exact = "values, types, field and schema metadata, null and NaN bits; not the cut into chunks"
 
     def encode(self, value: Any) -> EncodedValue:
         """Encode a table or batch; native where Parquet can, an IPC stream where it cannot."""
-        meta: dict[str, Any] = {"kind": _KIND[type(value)]}
-        table = value if type(value) is pa.Table else pa.Table.from_batches([value])
+        kind = type(value)
+        meta: dict[str, Any] = {"kind": _KIND.get(kind, "dataset")}
+        if kind not in _KIND:
+            table = value.to_table()
+        else:
+            table = value if kind is pa.Table else pa.Table.from_batches([value])
         if native(table.schema, table.num_rows):
             meta["schema"] = schema_to_text(table.schema)
             return EncodedValue("arrow", meta, table=table, schema=readable_schema(table.schema))
@@ -42,11 +46,15 @@ class ArrowCodec:
         return EncodedValue("arrow", meta, table=rows, schema=readable_schema(table.schema))
 
     def decode(self, stored: EncodedValue) -> Any:
-        """Return a table or a batch, as it was."""
+        """Return a table, a batch, or a dataset of the same rows."""
         if stored.meta.get("ipc"):
             table = pa.ipc.open_stream(pa.py_buffer(parts_from_table(stored.table)[0])).read_all()
         else:
             table = restore_table(stored.table, schema_from_text(stored.meta["schema"]))
+        if stored.meta["kind"] == "dataset":
+            from pyarrow import dataset  # heavy, and few results are one
+
+            return dataset.dataset(table)
         return table if stored.meta["kind"] == "table" else _only_batch(table)
 
 

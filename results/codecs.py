@@ -32,6 +32,9 @@ codecs = MappingProxyType(_codecs)  # "json" and "tree", what is left, live in t
 _BY_TYPE = {
     ("pyarrow", "Table"): "arrow",
     ("pyarrow", "RecordBatch"): "arrow",
+    ("pyarrow", "FileSystemDataset"): "arrow",
+    ("pyarrow", "InMemoryDataset"): "arrow",
+    ("pyarrow", "UnionDataset"): "arrow",
     ("numpy", "ndarray"): "numpy",
     ("polars", "DataFrame"): "polars",
     ("polars", "Series"): "polars",

@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
+from daskflow.caching.hashing import content_digest
 from daskflow.results.codecs import decode, encode
 from daskflow.results.files import file_checksum, read_file, read_payload, write_file, write_payload
 from tests.unit.sameness import same
@@ -191,6 +194,19 @@ ARROW = {
 @pytest.mark.parametrize("value", [pytest.param(v, id=k) for k, v in ARROW.items()])
 def test_an_arrow_table_comes_back_exactly(value):
     assert same(stored(value, "arrow"), value)
+
+
+def test_a_dataset_comes_back_as_one_of_the_same_rows(tmp_path):
+    table = pa.table({"a": [1, None, 3], "s": ["x", "y", None]})
+    for name, part in (("1", table.slice(0, 2)), ("2", table.slice(2))):
+        pq.write_table(part, tmp_path / f"{name}.parquet")
+    for value in (pads.dataset(tmp_path), pads.dataset(table)):
+        back = stored(value, "arrow")
+        assert isinstance(back, pads.Dataset)
+        assert back.to_table().equals(table)
+        assert content_digest(back) == content_digest(value) != content_digest(table)
+    pq.write_table(table.slice(1), tmp_path / "2.parquet")
+    assert content_digest(pads.dataset(tmp_path)) != content_digest(pads.dataset(table))
 
 
 POLARS = {

@@ -32,7 +32,7 @@ def handler_of(kind: type) -> Handler | None:
 
 
 def _dataset(w: ContentWriter, dataset: Any) -> None:
-    """Write the rows, wherever they lie: a file that was written anew with them counts for equal."""
+    """Write the rows, wherever they lie: a file written anew with them counts for equal."""
     w.out.append(tag("Dataset"))
     _table(w, dataset.to_table())
 

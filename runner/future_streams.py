@@ -78,8 +78,8 @@ class FutureStream(Stream, Generic[R]):
         self._on_begin = on_begin
         self._calls = calls
         self._submit = submit
-        self._first = first
         self._announcer = announcer(self._tell_ended)
+        self._given = (first,) if self._announcer is None else (first, self._announcer)
         self._window = window
         self._tolerance = tolerance
         self._exhausted = False
@@ -161,10 +161,7 @@ class FutureStream(Stream, Generic[R]):
                 pulled = self._pull()
             elif self._done:
                 pulled = False
-                self._handed_out = True
-                run, future = self._done.popitem(last=False)
-                del self._pulled[run]
-                yield future
+                yield self._hand_out(next(iter(self._done.values())))
             elif self._exhausted and not self._pulled:
                 return
             elif not self._wait_for_one(deadline):
@@ -182,12 +179,8 @@ class FutureStream(Stream, Generic[R]):
         if call is None:
             self._exhausted = True
             return False
-        announcer = self._announcer
-        if announcer is None:
-            future = self._submit(*call, self._first)
-        else:
-            future = self._submit(*call, self._first, announcer)
-        run = future._run
+        future = self._submit(*call, *self._given)
+        run, announcer = future._run, self._announcer
         self._in_flight += 1
         self._pulled[run] = future
         if self._tolerance is not None:

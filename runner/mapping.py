@@ -165,10 +165,12 @@ def map_calls(
     named = [(f"argument {place}", value) for place, value in enumerate(args)]
     named += [(f"argument {key!r}", value) for key, value in kwargs.items()]
     resolved: list[TaskFuture[Any]] = []
+    alone = len(args) == len(named) == 1  # by far the most frequent
     if _is_lazy([value for _, value in named]):
-        return MappedCalls(
-            _lazy_calls(task_name, named, len(args), list(kwargs), constant), [], True
-        )
+        if alone:
+            return MappedCalls(_each(args[0]), [], True)
+        lazy = _lazy_calls(task_name, named, len(args), list(kwargs), constant)
+        return MappedCalls(lazy, [], True)
     limit = _shortest([value for _, value in named])
     columns = [_column(value, resolved, limit) for _, value in named]
     lengths = {
@@ -188,6 +190,8 @@ def map_calls(
             "wrap what every run should get in unmapped()"
         )
     count = next(iter(lengths.values()))
+    if alone:
+        return MappedCalls(_each(columns[0] or ()), resolved, False)
     constants = [
         constant(value.value if isinstance(value, unmapped) else value)
         if column is None and count
@@ -219,6 +223,12 @@ def _is_mapped(value: Any) -> bool:
     return isinstance(value, TaskFuture) or _is_iterable(value)
 
 
+def _each(items: Iterable[Any]) -> Iterator[_Call]:
+    """The calls of a map over one argument."""
+    for item in items:
+        yield (item,), {}
+
+
 def _lazy_calls(
     task_name: str,
     named: list[tuple[str, Any]],
@@ -228,10 +238,6 @@ def _lazy_calls(
 ) -> Iterator[_Call]:
     """The calls of a map over iterators, each made when it is asked for."""
     lazy = [isinstance(value, Iterator) and _is_iterable(value) for _, value in named]
-    if positional == 1 and len(named) == 1:
-        for item in named[0][1]:  # by far the most frequent
-            yield (item,), {}
-        return
     values = [
         value if is_lazy else constant(value.value if isinstance(value, unmapped) else value)
         for (_, value), is_lazy in zip(named, lazy, strict=True)
@@ -260,10 +266,6 @@ def _calls(
     positional: int,
     keys: list[str],
 ) -> Iterator[_Call]:
-    if positional == 1 and len(columns) == 1:
-        for item in columns[0] or ():
-            yield (item,), {}
-        return
     for index in range(count):
         values = [
             each if column is None else column[index]

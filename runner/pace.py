@@ -16,7 +16,7 @@ __all__ = ["Announcer", "Pace"]
 
 
 class Announcer:
-    """Hands task runs on at once, and has the end of each told; what a lock-free `watch` would be.
+    """Hands task runs on at once, and has the end of each told: `watch` without its lock.
 
     Parameters
     ----------

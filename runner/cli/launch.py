@@ -10,11 +10,10 @@ import asyncio
 import inspect
 import os
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -35,6 +34,7 @@ from daskflow.runner.cli.progress import PlainView, ProgressView, wants_live_vie
 from daskflow.runner.cli.summary import lost_workers
 from daskflow.runner.cli.target import Target, calls_held_back, find_flow, load_module
 from daskflow.runner.cli.text import count_line, one_line, printable
+from daskflow.runner.signals import terminated_as_interrupted
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -51,7 +51,6 @@ __all__ = [
     "run_watched",
     "shown",
     "tell",
-    "terminated_like_interrupted",
 ]
 
 
@@ -88,10 +87,7 @@ def launch(
     """
     get_settings()  # what does not fit is said before any code of the user runs
     with ExitStack() as around:
-        if as_json:
-            around.enter_context(redirect_stdout(sys.stderr))
-        around.enter_context(terminated_like_interrupted())
-        loaded = load_flow(target)
+        loaded = load_flow(target, around, as_json)
         if loaded is None:
             return ExitCode.FAILED
         module, flow = loaded
@@ -116,8 +112,17 @@ def launch(
     return choose_exit_code(state, error)
 
 
-def load_flow(target: Target) -> tuple[ModuleType, Flow[..., Any]] | None:
+def load_flow(
+    target: Target, around: ExitStack, as_json: bool
+) -> tuple[ModuleType, Flow[..., Any]] | None:
     """Load a script and find its flow; None when the script raised, which is told.
+
+    Parameters
+    ----------
+    target : Target
+    around : ExitStack
+        Until it ends, SIGTERM is as Ctrl-C, and with `as_json` prints go to stderr.
+    as_json : bool
 
     Raises
     ------
@@ -127,6 +132,9 @@ def load_flow(target: Target) -> tuple[ModuleType, Flow[..., Any]] | None:
     # the engine: only a run needs it, and the script is about to load it anyway
     from daskflow import Flow
 
+    if as_json:
+        around.enter_context(redirect_stdout(sys.stderr))
+    around.enter_context(terminated_as_interrupted())
     try:
         with calls_held_back(Flow, _tell_held_back):
             module = load_module(target)
@@ -263,13 +271,3 @@ def _ref(store: RunStore, run: FlowRunRow) -> str:
         store.find_flow_run(run.name)
         return shlex.quote(run.name)
     return run.flow_run_id[:12]
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the flow as Ctrl-C does, so that its cluster is stopped with it."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

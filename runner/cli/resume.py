@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.config import get_settings
@@ -21,7 +21,6 @@ from daskflow.runner.cli.launch import (
     run_watched,
     shown,
     tell,
-    terminated_like_interrupted,
 )
 from daskflow.runner.cli.output import print_json
 from daskflow.runner.cli.record import opened_store
@@ -76,10 +75,7 @@ def resume(ask: ResumeAsk) -> ExitCode:
     past, note = _read(ask)
     target = _target(ask, past, note)
     with ExitStack() as around:
-        if ask.as_json:
-            around.enter_context(redirect_stdout(sys.stderr))
-        around.enter_context(terminated_like_interrupted())
-        loaded = load_flow(target)
+        loaded = load_flow(target, around, ask.as_json)
         if loaded is None:
             return ExitCode.FAILED
         module, flow = loaded

@@ -318,7 +318,7 @@ class SimulatedCluster(Clockwork, Spectator):
         final: bool,
         worker: str,
     ) -> None:
-        if parcel_id not in self.driver.parcels:
+        if self.counts_late and parcel_id not in self.driver.parcels:
             self.driver.late += 1
             return
         if told:

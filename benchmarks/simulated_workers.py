@@ -107,6 +107,8 @@ class Worker:
 class Spectator:
     """What a test or a benchmark may want to hear of a simulated cluster, by overriding it."""
 
+    counts_late = True  # reports of parcels that are closed; else the driver gets them
+
     def on_turn(self) -> None:
         """One event and all that follows from it has happened."""
 

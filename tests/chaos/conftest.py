@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +33,13 @@ def nannied_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreig
         yield cluster
     finally:
         cluster.close()
+
+
+@pytest.fixture
+def lonely(tmp_path: Path) -> Iterator[ForeignCluster]:
+    """A cluster of one worker without a nanny, ``foreign-0``; tests add others."""
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    cluster = ForeignCluster(folder, n_workers=1)
+    yield cluster
+    cluster.close()

@@ -11,7 +11,7 @@ import pytest
 from distributed import Client
 
 from daskflow import DaskTaskRunner, flow, task
-from tests.foreign import ForeignCluster, eventually
+from tests.foreign import eventually
 
 RUNS = 12
 GOING = ("closing_gracefully", "gone")
@@ -33,16 +33,6 @@ def started(folder):
 
 def executions(folder):
     return len(started(folder))
-
-
-@pytest.fixture
-def leaving(tmp_path):
-    """A cluster of one worker that stays, for one that goes to be added."""
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    cluster = ForeignCluster(folder, n_workers=1)
-    yield cluster
-    cluster.close()
 
 
 def address_of(client, name):
@@ -89,18 +79,18 @@ def live_out(cluster, client, name):
         pytest.param(live_out, ("--lifetime", "4 seconds"), id="lifetime"),
     ],
 )
-def test_what_a_leaving_worker_executes_ends_there_and_once(leaving, go, options, tmp_path, figure):
+def test_what_a_leaving_worker_executes_ends_there_and_once(lonely, go, options, tmp_path, figure):
     folder = str(tmp_path)
 
-    @flow(task_runner=leaving.address)
+    @flow(task_runner=lonely.address)
     def leaves():
-        with Client(leaving.address, set_as_default=False) as client:
-            name = leaving.add_worker(*options, nanny=True)
+        with Client(lonely.address, set_as_default=False) as client:
+            name = lonely.add_worker(*options, nanny=True)
             client.wait_for_workers(2, timeout=30)
             futures = hold.map(range(RUNS), folder)
             eventually(lambda: executions(folder) == 2, within_s=30)
             try:
-                ended = go(leaving, client, name)
+                ended = go(lonely, client, name)
             finally:
                 (tmp_path / "gate").touch()
             ended(20)

@@ -5,23 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-
 from daskflow import flow, task
 from daskflow.config import reset_settings
 from daskflow.errors import ClusterError
 from daskflow.runner.store import open_store
-from tests.foreign import ForeignCluster, eventually
-
-
-@pytest.fixture
-def lonely(tmp_path):
-    """A cluster of one worker without a nanny."""
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    cluster = ForeignCluster(folder, n_workers=1)
-    yield cluster
-    cluster.close()
+from tests.foreign import eventually
 
 
 @task

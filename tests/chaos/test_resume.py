@@ -141,6 +141,15 @@ def cleaned(folder):
     return sum(1 for path in folder.iterdir() if path.name.startswith("clean"))
 
 
+def everything_is_reused(etl):
+    """Resume the last run: all eight are taken from the record."""
+    second = started(etl, "runs", "resume", "@last", "--task-runner", "sync", "--json")
+    told, complaints = second.communicate(timeout=60)
+    assert second.returncode == 0, complaints
+    assert cleaned(etl) == 8
+    assert json.loads(told)["reused"] == {"clean": 8}
+
+
 def test_a_flow_process_with_workers_is_killed_and_resumed(etl, home):
     first = started(etl, "run", "etl.py", **{CRASH_AT: "record-written:3"})
     first.communicate(timeout=60)
@@ -172,11 +181,7 @@ def test_a_run_that_is_alive_is_refused_and_an_interrupted_one_goes_on(etl, home
         first.communicate(timeout=60)
     assert first.returncode == 130
     assert cleaned(etl) == 8
-    second = started(etl, "runs", "resume", "@last", "--task-runner", "sync", "--json")
-    told, complaints = second.communicate(timeout=60)
-    assert second.returncode == 0, complaints
-    assert cleaned(etl) == 8
-    assert json.loads(told)["reused"] == {"clean": 8}
+    everything_is_reused(etl)
 
 
 def test_of_two_processes_that_resume_the_same_run_one_goes_on(etl, home):
@@ -212,8 +217,4 @@ def test_a_flow_run_that_lost_its_scheduler_goes_on_elsewhere(etl, home):
         cluster.close()
     assert first.returncode not in (0, 2), complaints
     assert cleaned(etl) == 8
-    second = started(etl, "runs", "resume", "@last", "--task-runner", "sync", "--json")
-    told, complaints = second.communicate(timeout=60)
-    assert second.returncode == 0, complaints
-    assert cleaned(etl) == 8
-    assert json.loads(told)["reused"] == {"clean": 8}
+    everything_is_reused(etl)

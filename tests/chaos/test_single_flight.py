@@ -127,13 +127,19 @@ def waits(folder: Path) -> list[str]:
     return [line for line in lines if "waits for another flow run" in line]
 
 
-def test_one_process_executes_and_the_other_takes_its_result(pair, tmp_path, eventually):
+def one_after_the_other(pair, folder, eventually):
+    """The second process submits the same run once the first one executes it."""
     one, other = pair
-    one.begins(tmp_path)
+    one.begins(folder)
     one.submitted()
-    eventually(lambda: executed(tmp_path), within_s=10)
-    other.begins(tmp_path)
+    eventually(lambda: executed(folder), within_s=10)
+    other.begins(folder)
     other.submitted()
+    return one, other
+
+
+def test_one_process_executes_and_the_other_takes_its_result(pair, tmp_path, eventually):
+    one, other = one_after_the_other(pair, tmp_path, eventually)
     eventually(lambda: waits(tmp_path), within_s=10)
     (tmp_path / "go").touch()
     assert (one.ended(), other.ended()) == (["Completed"], ["Cached"])
@@ -173,12 +179,7 @@ def test_a_chain_is_made_once_though_its_later_keys_are_not_known_before(pair, t
 
 
 def test_a_claim_of_a_process_that_was_killed_is_free_at_once(pair, tmp_path, eventually):
-    one, other = pair
-    one.begins(tmp_path)
-    one.submitted()
-    eventually(lambda: executed(tmp_path), within_s=10)
-    other.begins(tmp_path)
-    other.submitted()
+    one, other = one_after_the_other(pair, tmp_path, eventually)
     one.process.send_signal(signal.SIGKILL)
     one.process.wait()
     eventually(lambda: executed(tmp_path) == ["0", "0"], within_s=10)

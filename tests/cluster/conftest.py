@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests import foreign, leaks
+from tests.cluster.resumed import PLAIN, Script, module_name
 
 EVERYWHERE = ("processes", "threads", "sync", "external")
 
@@ -42,3 +44,23 @@ def where(request: pytest.FixtureRequest) -> Any:
     if request.param == "external":
         return request.getfixturevalue("external_address")
     return request.param
+
+
+@pytest.fixture
+def script(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Script]:
+    """A script with a flow, of a name of its own, that commands run and resume."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    name = module_name(request.node.name)
+    yield Script(tmp_path, name)
+    sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def failed(script: Script) -> Script:
+    """A flow run whose third item has failed."""
+    script.write(PLAIN)("run", script.path, code=1)
+    assert script.ran() == {"clean0": 1, "clean1": 1, "clean2": 1, "clean3": 1, "loose": 3}
+    return script.mend()

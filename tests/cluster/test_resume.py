@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 
 import pytest
 
 from daskflow.config import get_settings
 from daskflow.runner.store import open_store
-from tests.cluster.resumed import PLAIN, Script, account, last, module_name
-
-
-@pytest.fixture
-def script(tmp_path, request, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    name = module_name(request.node.name)
-    yield Script(tmp_path, name)
-    sys.modules.pop(name, None)
-
-
-@pytest.fixture
-def failed(script):
-    """A flow run whose third item has failed."""
-    script.write(PLAIN)("run", script.path, code=1)
-    assert script.ran() == {"clean0": 1, "clean1": 1, "clean2": 1, "clean3": 1, "loose": 3}
-    return script.mend()
+from tests.cluster.resumed import PLAIN, account, last
 
 
 def test_a_failed_run_goes_on_with_what_is_missing(failed):

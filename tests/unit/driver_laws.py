@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import Run
+from daskflow.runner.core.graph import Parcel, Run
 from daskflow.runner.core.states import (
     CACHED,
     CANCELLED,
@@ -112,3 +112,17 @@ def _check_not_ready(cluster: Played, run: Run) -> None:
         ended_from_outside |= "task run that asked for it" in (run.message or "")
         assert crashed_before or ended_from_outside, f"{run!r} went without its inputs"
         assert run.state in (CANCELLED, CRASHED), run
+
+
+def check_sent(parcel: Parcel) -> None:
+    """A parcel leaves: nothing in it is final, or runs before its inputs."""
+    before: set[Run] = set()
+    for run in parcel.runs:
+        assert run.state not in FINAL or run.redo, f"{run!r} was sent after its end"
+        for slot, dep in enumerate(run.deps):
+            if dep in before:
+                continue
+            assert dep.state in FINAL, f"{run!r} was sent before its input {dep!r}"
+            at_hand = dep.kept or dep.error is not None
+            assert slot >= run.taken or at_hand, f"{run!r} was sent without {dep!r}"
+        before.add(run)

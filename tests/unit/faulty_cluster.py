@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from benchmarks.simulated_cluster import SimulatedCluster
 from benchmarks.simulated_workers import (
     Execution,
     Faults,
@@ -22,23 +21,18 @@ from benchmarks.simulated_workers import (
     Worker,
 )
 from daskflow.errors import TaskTimedOut
-from daskflow.runner.core.graph import Outcome, Parcel, Remote, Run, Stage
+from daskflow.runner.core.graph import Outcome, Parcel, Run, Stage
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from tests.unit.invariants import Books
 from tests.unit.noted_driver import NotedDriver, labels
+from tests.unit.simulated_cluster import LookedUp
 
-__all__ = ["CALM", "FaultyCluster", "Stored", "Trouble"]
+__all__ = ["CALM", "FaultyCluster", "Trouble"]
 
 HOUR_S = 3600.0
 LOOKS_AFTER_S = 5.0  # the shell asks Dask about a parcel that has been silent for so long
 LONGEST_DELAY_S = 5.0
-
-
-class Stored(Remote):
-    """A result that the cache has found."""
-
-    __slots__ = ()
 
 
 class Trouble(NamedTuple):
@@ -59,7 +53,7 @@ class Trouble(NamedTuple):
 CALM = Trouble()
 
 
-class FaultyCluster(SimulatedCluster):
+class FaultyCluster(LookedUp):
     """A simulated cluster for small stories.
 
     Parameters
@@ -74,6 +68,8 @@ class FaultyCluster(SimulatedCluster):
     """
 
     driver: NotedDriver
+
+    counts_late = False  # that is for the driver to do
 
     def __init__(
         self,
@@ -147,20 +143,7 @@ class FaultyCluster(SimulatedCluster):
     def on_turn(self) -> None:
         self.books.check(self)
         self.driver.slots = max(1, len(self.workers))
-        for run in self.driver.take_lookups():
-            assert self.lookups[run] == 0, f"{run!r} was looked up twice"
-            self.lookups[run] += 1
-            for _ in range(self.random.choice((1, 1, 2, 3))):  # some answers come again, late
-                self.after(self.latency() * 3, self._answer, run)
-
-    def _answer(self, run: Run) -> None:
-        if self.chance(0.5):
-            self.driver.missed(run, self.now)
-            return
-        value = Stored() if self.chance(0.5) else ("found", run.number)
-        self.driver.found(run, value, 10, self.now)
-        if isinstance(value, Stored) and run.value is value and self.chance(0.3):
-            self.driver.value_lost(run)  # evicted between its look-up and its use
+        self.answer_lookups((1, 1, 2, 3))
 
     def on_final(self, runs: Sequence[Run]) -> None:
         if self.driver.story is not None:
@@ -275,21 +258,6 @@ class FaultyCluster(SimulatedCluster):
                 return
         text = "it ended without a final report"
         self.driver.parcel_lost(parcel.id, self.now, text, executing=(), expected=True)
-
-    def _take_report(
-        self,
-        parcel_id: int,
-        told: Sequence[Outcome],
-        back: Sequence[int],
-        final: bool,
-        worker: str,
-    ) -> None:
-        if told:
-            self.driver.outcomes(parcel_id, told, worker, 1)
-        if back:
-            self.driver.handed_back(parcel_id, back)
-        if final:
-            self.driver.parcel_done(parcel_id)
 
     # -- losses --------------------------------------------------------------------------------
 

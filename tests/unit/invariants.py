@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmarks.simulated_workers import SUCCEEDS, Planned, SimulatedValue
 from daskflow.runner.core.graph import Parcel, Run
 from daskflow.runner.core.states import CACHED, COMPLETED, FINAL, SUCCESSFUL
-from tests.unit.driver_laws import check_end
+from tests.unit.driver_laws import check_end, check_sent
 
 if TYPE_CHECKING:
     from tests.unit.faulty_cluster import FaultyCluster
@@ -60,17 +60,9 @@ class Books:
 
     def sent(self, parcel: Parcel) -> None:
         """A parcel leaves: nothing in it is final, or runs before its inputs."""
-        before: set[Run] = set()
+        check_sent(parcel)
         for run in parcel.runs:
-            assert run.state not in FINAL or run.redo, f"{run!r} was sent after its end"
             assert not run.stage.scope.cancelled or run.redo, f"{run!r} was sent though cancelled"
-            for slot, dep in enumerate(run.deps):
-                if dep in before:
-                    continue
-                assert dep.state in FINAL, f"{run!r} was sent before its input {dep!r}"
-                at_hand = dep.kept or dep.error is not None
-                assert slot >= run.taken or at_hand, f"{run!r} was sent without {dep!r}"
-            before.add(run)
             self.sent_in[run] = parcel.id
 
     def ended(self, runs: Iterable[Run]) -> None:

@@ -89,9 +89,13 @@ def _settled(value: Any) -> State:
 
 
 def unseen_failures(failed: Sequence[Run]) -> list[Run]:
-    """Runs that ended badly by themselves, and that nobody looked at or allowed to fail."""
+    """Runs that ended badly by themselves, and that nobody looked at or allowed to fail.
+
+    In the order of their submission: which of them ended first is told by chance.
+    """
     bad = (FAILED, CRASHED, TIMED_OUT, CANCELLED)
-    return [run for run in failed if not run.looked_at and run.state in bad]
+    unseen = [run for run in failed if not run.looked_at and run.state in bad]
+    return sorted(unseen, key=lambda run: int(run.task_run_id.rpartition("-")[2]))
 
 
 def _told(unseen: Sequence[Run]) -> str:

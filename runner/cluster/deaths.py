@@ -52,6 +52,9 @@ _SHOWN_LINES = 3
 _REMEMBERED = 1_000
 
 
+_told: set[str] = set()  # recorders of workers whose end the nannies of this process have told
+
+
 class Death(NamedTuple):
     """How a worker process ended, and what it left behind."""
 
@@ -80,23 +83,25 @@ def tell_death(nanny: Any, exit_code: int, folder: str, topic: str, prefix: str 
     if nanny.status not in _ALIVE:
         return
     with suppress(Exception):  # whatever is wrong with the note, the worker is started again
-        worker = nanny.worker_address
-        paths = [flight_file(folder, worker, prefix)] if worker else _orphans(folder, prefix)
+        worker = nanny.worker_address  # of the one before, if this one had not started yet
+        paths = [flight_file(folder, worker, prefix)] if worker else []
+        if not worker or paths[0] in _told:
+            paths = _orphans(folder, prefix)
         for path in paths:
             name = os.path.basename(path).removeprefix(prefix)
             death = _death_of(nanny, name, exit_code, path)
             nanny.log_event(topic, (DEATH, pickle.dumps(tuple(death), 5)))
-            if not worker:
-                os.unlink(path)  # told
+            _told.add(path)
 
 
 def _orphans(folder: str, prefix: str) -> list[str]:
-    """Recorders of processes that are gone.
+    """Recorders of processes that are gone and whose end was not told.
 
-    A worker may die of its first task before its nanny has heard of its address.
+    A worker may die of its first task before its nanny has heard of its address.  One of another
+    nanny, which has not waited for it yet, is a zombie, and so not gone.
     """
-    paths = glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*"))
-    written = [(path, read_last_words(path)) for path in paths if os.path.isfile(path)]
+    paths = set(glob.glob(os.path.join(glob.escape(folder), glob.escape(prefix) + "*")))
+    written = [(path, read_last_words(path)) for path in paths - _told if os.path.isfile(path)]
     return [path for path, words in written if words and not psutil.pid_exists(words.pid)]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
+from distributed.core import Status
 
 from daskflow.runner.cluster.deaths import (
     Death,
@@ -13,8 +17,15 @@ from daskflow.runner.cluster.deaths import (
     describe_death,
     executing_on,
     last_lines,
+    tell_death,
 )
-from daskflow.runner.cluster.executor.recorder import Executing, LastLine
+from daskflow.runner.cluster.executor import recorder
+from daskflow.runner.cluster.executor.recorder import (
+    Executing,
+    FlightRecorder,
+    LastLine,
+    flight_file,
+)
 from daskflow.runner.cluster.protocol import WITH_NANNY
 
 WORKER = "tcp://10.0.0.1:4711"
@@ -79,6 +90,54 @@ def test_a_note_is_waited_for_and_once_in_vain():
     assert deaths.of(WORKER) == Death(WORKER, -9)
     assert not deaths.may_come(WORKER)
     assert deaths.may_come("tcp://10.0.0.2:1")
+
+
+class Nanny:
+    """One whose worker has just ended, as far as `tell_death` looks at it."""
+
+    status = Status.running
+
+    def __init__(self, worker_address=None):
+        self.worker_address = worker_address
+        self.told = []
+
+    def log_event(self, topic, message):
+        self.told.append(Death(*pickle.loads(message[1])))
+
+
+def written_by(pid, path, monkeypatch):
+    monkeypatch.setattr(recorder.os, "getpid", lambda: pid)
+    FlightRecorder(path)
+    monkeypatch.undo()
+
+
+def test_a_worker_that_died_before_its_nanny_knew_its_address_is_told_once(tmp_path, monkeypatch):
+    folder, gone = str(tmp_path), 2**22 + 1  # more than a pid can be
+    later = "tcp://10.0.0.1:4712"
+    nanny = Nanny(WORKER)
+    written_by(gone, flight_file(folder, WORKER), monkeypatch)
+    tell_death(nanny, -11, folder, "topic")
+    written_by(gone, flight_file(folder, later), monkeypatch)
+    tell_death(nanny, -9, folder, "topic")  # it has the address of the one before still
+    tell_death(nanny, -7, folder, "topic")  # that of one which has written nothing
+    assert [(death.worker, death.exit_code) for death in nanny.told] == [
+        (os.path.basename(flight_file("", WORKER)), -11),
+        (os.path.basename(flight_file("", later)), -9),
+    ]
+    unknown = Nanny()
+    written_by(gone, flight_file(folder, "tcp://10.0.0.1:4713"), monkeypatch)
+    tell_death(unknown, -9, folder, "topic")
+    assert len(unknown.told) == 1
+
+
+def test_the_worker_of_another_nanny_is_left_to_that_one(tmp_path, monkeypatch):
+    folder, process = str(tmp_path), subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is a zombie from now on
+    written_by(process.pid, flight_file(folder, WORKER), monkeypatch)
+    nanny = Nanny()
+    tell_death(nanny, -9, folder, "topic")
+    process.wait()
+    assert nanny.told == []
 
 
 def test_nothing_is_waited_for_where_nobody_tells():

@@ -10,6 +10,7 @@ from daskflow import allow_failure, flow, task
 from daskflow.config import get_settings
 from daskflow.runner import outcomes
 from daskflow.runner.progress import snapshot
+from daskflow.runner.shell import DriverShell
 from daskflow.runner.store import open_store
 
 
@@ -65,27 +66,31 @@ def test_hundreds_of_failures_are_ten_lines_on_the_terminal_and_all_in_the_recor
     assert text.startswith("more of its runs fail; daskflow runs logs ")
 
 
-def test_a_flow_that_ends_while_its_last_failure_is_told_shows_no_more_of_them(caplog, monkeypatch):
-    at_the_last, ended, told = threading.Event(), threading.Event(), []
+def test_a_flow_does_not_end_before_its_last_failure_is_told(caplog, monkeypatch):
+    settling, ended, told, ended_early = threading.Event(), threading.Event(), [], []
     traceback, shut = outcomes._traceback, outcomes.Journal.shut
+    settle = DriverShell.wait_until_settled
 
     def slow_traceback(error):
         told.append(error)
         if len(told) == 20:
-            at_the_last.set()
-            assert ended.wait(30)
+            assert settling.wait(30)
+            ended_early.append(ended.wait(0.2))  # time enough for a flow that does not wait
         return traceback(error)
 
     monkeypatch.setattr(outcomes, "_traceback", slow_traceback)
     monkeypatch.setattr(outcomes.Journal, "shut", lambda *args: (shut(*args), ended.set()))
+    monkeypatch.setattr(
+        DriverShell, "wait_until_settled", lambda *args: (settling.set(), settle(*args))[1]
+    )
 
     @flow(task_runner="threads")
     def many():
-        futures = doubtful.map([1] * 20)
-        assert at_the_last.wait(30)
-        return len(futures.failed)
+        return len(doubtful.map([1] * 20).failed)
 
     assert many() == 20
+    assert ended_early == [False]
+    assert ended.is_set()
     assert len(shown(caplog)) == 11
 
 

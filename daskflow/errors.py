@@ -15,6 +15,7 @@
     │   └── UpstreamFailed      it never ran, because a task run that it needs ended badly
     ├── FlowFailed              the flow left failed task runs behind that nobody looked at
     │   └── TooManyFailed       more runs of a map failed than its `tolerate` allows
+    ├── FlowCancelled           another process has cancelled the flow run
     ├── ClusterError            the Dask cluster could not be reached, started or used
     ├── StoreError              the run store or result store could not answer
     │   ├── StoreVersionError   the store was written by a newer daskflow
@@ -33,6 +34,7 @@ from collections.abc import Sequence
 __all__ = [
     "ClusterError",
     "DaskflowError",
+    "FlowCancelled",
     "FlowFailed",
     "InvalidTransition",
     "NotFoundError",
@@ -146,6 +148,25 @@ class FlowFailed(DaskflowError):
 
 class TooManyFailed(FlowFailed):
     """More runs of a map failed than its `tolerate` allows; the message groups them."""
+
+
+class FlowCancelled(DaskflowError):
+    """The flow run was cancelled from another process, as by `daskflow runs cancel`.
+
+    Attributes
+    ----------
+    flow_run_id : str
+        The flow run.
+    message : str
+        Who cancelled it.
+    """
+
+    def __init__(self, flow_run_id: str, message: str) -> None:
+        super().__init__(flow_run_id, message)
+        self.flow_run_id, self.message = flow_run_id, message
+
+    def __str__(self) -> str:
+        return f"{self.message} (flow run {self.flow_run_id})"
 
 
 class ClusterError(DaskflowError):

@@ -23,6 +23,7 @@ from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
 from daskflow.runner.delivering import Deliverer
+from daskflow.runner.dropping import Dropping
 from daskflow.runner.garbage import patient_collector
 from daskflow.runner.inbox import Inbox
 from daskflow.runner.nesting import Nesting
@@ -43,7 +44,6 @@ _logger = logging.getLogger(__name__)
 PENDING_RUNS = 100_000  # of a flow run: then `submit` waits
 _LINGER_S = 0.002  # while the flow only submits, what comes within this leaves together
 _OLD_SESSION_S = 5.0
-_UNSTARTED_S = 0.3  # a parcel in flight that has not been heard of for so long has not started
 _OPEN_ROWS_S = 0.5  # runs that are open for so long are recorded before they end
 
 
@@ -88,7 +88,7 @@ class DriverThread(Inbox):
         self._open_rows_at = 0.0
         self._unrecorded: list[Run] = []  # since the last look at what is open for long
         self._young: list[Run] = []  # before that: open for `_OPEN_ROWS_S` at the next look
-        self._drop_at: float | None = None
+        self._dropping = Dropping(self.driver)
 
     def submit(self, run: Run) -> None:  # called by other threads
         """Take over a task run; returns at once unless very many are pending."""
@@ -196,11 +196,12 @@ class DriverThread(Inbox):
         patience = None if due is None else max(0.0, due - now)
         if (look := self._watch.pause_s(now)) is not None:
             patience = look if patience is None else min(patience, look)
-        elif self._unrecorded or self._young or self._drop_at is not None:
+        elif self._unrecorded or self._young:
             patience = _OPEN_ROWS_S if patience is None else min(patience, _OPEN_ROWS_S)
-        if (look_at := self.claims.next_look) is not None:
-            wait_s = max(0.0, look_at - now)
-            patience = wait_s if patience is None else min(patience, wait_s)
+        for look_at in (self.claims.next_look, self._dropping.due):
+            if look_at is not None:
+                wait_s = max(0.0, look_at - now)
+                patience = wait_s if patience is None else min(patience, wait_s)
         if self._wake.wait(patience) and not self._urgent.is_set():
             self._urgent.wait(_LINGER_S)
         self._writing = True
@@ -219,8 +220,8 @@ class DriverThread(Inbox):
             self._replace_session(dispatch)
         elif dispatch is not None and self._watch.is_due(now):
             self._watch.look(dispatch, now)
-        if self._drop_at is not None and now >= self._drop_at:
-            self._drop_unstarted()
+        if (drop_at := self._dropping.due) is not None and now >= drop_at:
+            self._dropping.look(self._dispatch, now, time.time())
         if now >= self._open_rows_at:
             self._record_open(now)
         if lookups := self.driver.take_lookups():
@@ -311,7 +312,7 @@ class DriverThread(Inbox):
 
     def _answer(self, worker: str, answers: list[Answer]) -> None:
         if self._dispatch is not None:
-            self._dispatch.answer(worker, answers)
+            self._dispatch.calls.answer(worker, answers)
 
     def _forget_nested(self) -> None:
         """Runs that asked for others and are not in a parcel any more let go of them."""
@@ -337,32 +338,19 @@ class DriverThread(Inbox):
         self._unrecorded = []
         self.outlet.open_runs([run for run in long_open if run.state not in FINAL])
 
-    def _cancel(self, scope: Scope) -> None:
-        now = time.time()
+    def _cancel(self, scope: Scope, grace_s: float | None) -> None:
         self._take_submitted()
-        self.driver.cancel(scope, now)
-        self.nesting.cancel(scope)
-        self._drop_at = time.monotonic() + _UNSTARTED_S
-
-    def _drop_unstarted(self) -> None:
-        self._drop_at, now = None, time.time()
-        if (dispatch := self._dispatch) is None:
-            return
-        executing = []
-        for parcel in list(self.driver.parcels.values()):
-            if all(run.stage.scope.cancelled for run in parcel.runs):
-                if dispatch.was_heard_of(parcel.id):
-                    executing.append(parcel)
-                else:
-                    self.driver.drop_parcel(parcel.id, now)
-        if executing:
-            dispatch.tell_cancelled(executing)
+        self.driver.cancel(scope, time.time())
+        cancelled = [scope, *self.nesting.cancel(scope)]
+        for each in cancelled:
+            self._dropping.cancel(each, grace_s, time.monotonic())
 
     def _finish(self) -> None:
         """Closing: whatever is still open ends here, as cancelled."""
         self._take_submitted()
         if self._dispatch is not None:
             self._watch.tell_losses(self._dispatch, now_or_never=True)
+            self._dropping.close(self._dispatch)
         now = time.time()
         for scope in self.outlet.scopes():
             self.driver.cancel(scope, now)

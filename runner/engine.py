@@ -10,14 +10,17 @@ import inspect
 import itertools
 import json
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.config import get_settings
+from daskflow.errors import FlowCancelled
 from daskflow.runner import progress
 from daskflow.runner.cache_plans import FlowCaching
+from daskflow.runner.cancellation import CancelAsked, Cancellation
 from daskflow.runner.cluster.providers import SyncTaskRunner, resolve_task_runner
 from daskflow.runner.context import (
     FLOW_LOGGER,
@@ -29,8 +32,17 @@ from daskflow.runner.context import (
 from daskflow.runner.core.graph import Run
 from daskflow.runner.core.leases import Lease
 from daskflow.runner.core.packing import PackingRules
-from daskflow.runner.core.states import FINAL, PENDING, RETRYING, RUNNING
+from daskflow.runner.core.states import (
+    CANCELLED,
+    CANCELLING,
+    COMPLETED,
+    FINAL,
+    PENDING,
+    RETRYING,
+    RUNNING,
+)
 from daskflow.runner.crash_points import arm as arm_crash_points
+from daskflow.runner.deadlines import Deadline
 from daskflow.runner.flow_rows import FlowFacts, flow_run_row
 from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
 from daskflow.runner.inline import InlineShell
@@ -91,6 +103,9 @@ class FlowRun(FlowLife):
         self._settings = settings
         self._started_at: float | None = None
         self._state = PENDING
+        self._changing = threading.RLock()  # the lease's thread may cancel the flow run
+        own = Cancellation(flow.cancel_grace_seconds)
+        self.cancellation: Cancellation = parent.cancellation if parent else own
         self._account: Account | None = parent._account if parent else None
         if self.resumption is not None:
             old = self.resumption.flow_run
@@ -112,7 +127,9 @@ class FlowRun(FlowLife):
             writer = parent.record.writer
         elif settings.store.record:
             lease = self.resumption.lease if self.resumption else None
-            writer = open_writer(settings.store.url, lease or Lease(info.id))
+            lease = lease or Lease(info.id)
+            lease.when_asked(self.cancellation.ask)
+            writer = open_writer(settings.store.url, lease)
         self.record = FlowRecord(info.id, writer)
         self.record.name, self.record.home = info.name, self.shell
         self.record.guard(self.shell if self._owns_shell else None)
@@ -169,9 +186,13 @@ class FlowRun(FlowLife):
 
     @contextlib.contextmanager
     def _capturing(self) -> Iterator[None]:
-        outermost = contextlib.nullcontext() if self.parent else terminated_as_interrupted()
-        with run_logging(self.info.log_level, self._settings.logging.console), outermost:
-            yield
+        with run_logging(self.info.log_level, self._settings.logging.console):
+            if self.parent is not None:
+                yield
+                return
+            plain = contextlib.nullcontext() if self.is_async else self.cancellation.interrupting()
+            with terminated_as_interrupted(), plain:
+                yield
 
     # -- begin and end -------------------------------------------------------------------------
 
@@ -185,12 +206,18 @@ class FlowRun(FlowLife):
         if self.parent is None:
             self.record.event(now, STARTED, self.info.id, **start_note(self.flow, self.bound))
         self._change(RUNNING if self.attempt == 1 else RETRYING, None)
+        self.cancellation.join(self)
         _logger.debug("Flow run %s of %s started", self.info.name, self.info.flow_name)
 
     def start_clock(self) -> None:
         super().start_clock()
+        self.cancellation.check()
         if self.deadline is not None:
             self.submit = self._submit_in_time
+
+    async def await_body(self) -> Any:
+        outermost = self.parent is None
+        return await self.cancellation.awaited(super().await_body, outermost=outermost)
 
     def _submit_in_time(self, *given: Any) -> Any:
         if self.deadline is not None:
@@ -213,6 +240,8 @@ class FlowRun(FlowLife):
         self.shell.outlet.open(self._scope)
 
     def conclude(self, state: State) -> State:
+        self.cancellation.leave(self)
+        state = self._as_cancelled(state)
         try:
             self._runs.hooks.close()
         except BaseException as late:  # Ctrl-C while a hook runs
@@ -232,6 +261,35 @@ class FlowRun(FlowLife):
         if self.parent is None:
             self.record.close()
         return state
+
+    def _as_cancelled(self, state: State) -> State:
+        """What ended badly after it was cancelled from outside is Cancelled, whatever it raised."""
+        by, error = self.cancelled_by, state.error
+        if by is None or state.name == COMPLETED:
+            return state
+        if self.parent is None and not isinstance(error, KeyboardInterrupt):
+            told = FlowCancelled(self.info.id, by)
+            told.__cause__ = None if isinstance(error, CancelAsked) else error
+            return State(CANCELLED, by, error=told)
+        return state if state.name == CANCELLED else State(CANCELLED, by, error=CancelAsked(by))
+
+    @property
+    def cancelled_by(self) -> str | None:
+        return self.cancellation.message
+
+    def cancel_now(self, message: str, deadline: Deadline) -> None:
+        """Another process wants the flow run to end; called by the lease's thread."""
+        self._change(CANCELLING, message)
+        self.deadline, self.submit = deadline, self._submit_in_time
+        for scope in self.scopes:
+            scope.cancelled, scope.cancelled_at = True, time.time()
+        self._cancel(self._grace_s())
+        self.shell.wake()
+
+    def _grace_s(self) -> float:
+        if self.cancelled_by is not None:
+            return self.cancellation.left_s()
+        return super()._grace_s()
 
     def tell(self, state: State) -> None:
         hooks = self.flow.options.get(HOOK_AT.get(state.name, ""))
@@ -253,8 +311,8 @@ class FlowRun(FlowLife):
         self.shell.wait_until_settled(self._scope, patience_s)
         return [run for each in self.scopes for run in each.failed]
 
-    def _cancel(self) -> None:
-        self.shell.cancel(self._scope)
+    def _cancel(self, grace_s: float | None) -> None:
+        self.shell.cancel(self._scope, grace_s)
 
     def _warn_of_open(self, patience_s: float) -> None:
         if self._scope.open:
@@ -264,6 +322,12 @@ class FlowRun(FlowLife):
             )
 
     def _change(self, state: str, message: str | None) -> None:
+        with self._changing:
+            over = self._state in FINAL or self._state == CANCELLING
+            if state in FINAL or not over:  # nothing takes a cancellation back
+                self._change_to(state, message)
+
+    def _change_to(self, state: str, message: str | None) -> None:
         now = time.time()
         self._state = state
         ended_at = now if state in FINAL else None

@@ -59,10 +59,13 @@ class Inbox(ABC):
         """Whether this is the calling thread."""
         return threading.current_thread() is self._thread
 
-    def cancel(self, scope: Scope) -> None:
-        """Start nothing of `scope` any more; what executes goes on to its end."""
+    def cancel(self, scope: Scope, grace_s: float | None = None) -> None:
+        """Start nothing of `scope` any more; what executes is given up after `grace_s` seconds.
+
+        Without `grace_s` it may go on to its end.
+        """
         if self._thread is not None:
-            self.post(self._cancel, scope)
+            self.post(self._cancel, scope, grace_s)
 
     def want_session(self) -> None:
         """Open the session now, if no run has opened it."""
@@ -95,5 +98,5 @@ class Inbox(ABC):
         """What the thread does."""
 
     @abstractmethod
-    def _cancel(self, scope: Scope) -> None:
+    def _cancel(self, scope: Scope, grace_s: float | None) -> None:
         """Cancel `scope`, in the thread."""

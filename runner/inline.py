@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from daskflow.errors import DaskflowError, TaskCancelled, TaskCrashed, UsageError
 from daskflow.runner.alarms import call_within
 from daskflow.runner.arguments import Encoded, encode_live
+from daskflow.runner.cancellation import CancelAsked
 from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after, timed_out
 from daskflow.runner.cluster.executor.values import decode_arguments
 from daskflow.runner.cluster.protocol import BOUND_LIVE, Code
@@ -107,6 +108,11 @@ def _steps(
             caught = error
         if caught is None and (run.cache is None or not run.cache.hit):
             value, caught = yield execute
+            if isinstance(caught, CancelAsked):  # meant for the flow, and this run goes with it
+                driver.drop_parcel(send[0].id, time.time())
+                journal.write(*driver.take()[1:3])
+                run.looked_at = True
+                raise caught
             if isinstance(caught, RanOut) and caught.owner is execute.context:
                 ran_out, late = caught, True
                 caught = timed_out(execute.context, ran_out.limit_s)
@@ -347,9 +353,12 @@ class InlineShell:
         """Nothing lives elsewhere."""
         run.held = False
 
-    def cancel(self, scope: Scope) -> None:
+    def cancel(self, scope: Scope, grace_s: float | None = None) -> None:
         """Later submissions end as cancelled."""
         scope.cancelled = True
+
+    def wake(self) -> None:
+        """Nobody waits here."""
 
     def close(self) -> None:
         """Nothing to close."""

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from daskflow.runner.alarms import call_within
+from daskflow.runner.cancellation import CancelAsked
 from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after
 from daskflow.runner.context import (
     FLOW_LOGGER,
@@ -130,8 +131,13 @@ class FlowLife(ABC):
         """Wait until no task run is open, and return those that ended badly."""
 
     @abstractmethod
-    def _cancel(self) -> None:
-        """Start no task run any more."""
+    def _cancel(self, grace_s: float | None) -> None:
+        """Start no task run any more; what still executes after `grace_s` is given up."""
+
+    @property
+    def cancelled_by(self) -> str | None:
+        """Who outside wants the flow run to end, as a message."""
+        return None
 
     # -- the run -------------------------------------------------------------------------------
 
@@ -185,12 +191,13 @@ class FlowLife(ABC):
         try:
             try:
                 state = self._judge(value, error)
-            except RanOut as late:  # while waiting for what the function left open
+            except (RanOut, CancelAsked) as late:  # while waiting for what the function left open
                 state = self._judge(None, late)
         except BaseException as late:  # Ctrl-C while waiting, or the driver broke
             state = raised_state(late)
         most = self.first_attempt + self.flow.retries
-        if state.name in (FAILED, TIMED_OUT) and self.attempt < most:
+        bad = state.name in (FAILED, TIMED_OUT) and self.cancelled_by is None
+        if bad and self.attempt < most:
             self._change(AWAITING_RETRY, state.message)
             _logger.warning("Attempt %d of %d failed: %s", self.attempt, most, state.message)
             return self.flow.retry_delay_s
@@ -211,14 +218,14 @@ class FlowLife(ABC):
                 return raised_state(over)
             return returned_state(value, failed, self.info.id)
         self.deadline = None
-        self._cancel()
+        patience_s = grace_s = None
+        if isinstance(error, (RanOut, KeyboardInterrupt, CancelAsked)):
+            grace_s = self._grace_s()
+            patience_s = 0.0 if isinstance(error, RanOut) else grace_s  # time is over for all
+        self._cancel(grace_s)
         self.map_leftovers.drop()
-        patience_s = None
-        if isinstance(error, RanOut):
-            patience_s = 0.0  # time is over for task runs, too
         if isinstance(error, KeyboardInterrupt):
-            patience_s = self.flow.cancel_grace_seconds
-            self._warn_of_open(patience_s)
+            self._warn_of_open(self._grace_s())
         self._settle(patience_s)
         if isinstance(error, RanOut) and error.owner is self:
             text = f"flow run {self.info.name} took longer than timeout_seconds={error.limit_s:g}"
@@ -226,6 +233,10 @@ class FlowLife(ABC):
             timeout.__cause__ = error.__cause__
             return State(TIMED_OUT, text, error=timeout)
         return raised_state(error)
+
+    def _grace_s(self) -> float:
+        """How long running task runs may go on once the flow run is to end."""
+        return float(self.flow.cancel_grace_seconds)
 
     def _warn_of_open(self, patience_s: float) -> None:  # noqa: B027 - only where Ctrl-C arrives
         """Say how long running task runs have to end."""

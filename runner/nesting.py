@@ -281,10 +281,12 @@ class Nesting:
                 del self._paces[key]
                 pace.drop()
 
-    def cancel(self, scope: Scope) -> None:
-        """A flow run was cancelled: so are those that its task runs have called."""
-        for flow in [each for each in self._flows.values() if each.parent.stage.scope is scope]:
+    def cancel(self, scope: Scope) -> list[Scope]:
+        """A flow run was cancelled: so are those that its task runs have called; returns these."""
+        called = [each for each in self._flows.values() if each.parent.stage.scope is scope]
+        for flow in called:
             self._flow_cancels(flow.info.id)
+        return [flow.scope for flow in called]
 
     # -- the end of a run that asked -----------------------------------------------------------
 

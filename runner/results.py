@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from daskflow.errors import FlowFailed, RunTaken
+from daskflow.runner.cancellation import CancelAsked
 from daskflow.runner.cluster.executor.structure import replace_inside
 from daskflow.runner.cluster.executor.timeouts import RanOut
 from daskflow.runner.core.driver import describe
@@ -33,6 +34,8 @@ def raised_state(error: BaseException) -> State:
         return State(CANCELLED, "cancelled from outside", error=error)
     if isinstance(error, RanOut):
         return State(CANCELLED, "the flow run around it ran out of time", error=error)
+    if isinstance(error, CancelAsked):
+        return State(CANCELLED, str(error), error=error)
     crashed = isinstance(error, RunTaken) or not isinstance(error, Exception)
     name = CRASHED if crashed else FAILED
     return State(name, describe(error), error=error)

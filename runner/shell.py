@@ -183,9 +183,9 @@ class DriverShell:
     def _wait_here(self, condition: Callable[[], bool], deadline: float | None) -> bool:
         thread = self._thread
         thread.hurry()
-        limit = flow_deadline()
         with thread.changed:
             while not condition():
+                limit = flow_deadline()  # each time: a cancellation from outside sets it
                 if thread.broken is not None:
                     raise thread.broken
                 left = None if deadline is None else deadline - time.monotonic()
@@ -220,6 +220,11 @@ class DriverShell:
             self._thread.post(self._thread.driver.value_needed, run)
             if not self._wait(lambda: run.kept or run.error is not None, deadline):
                 raise TimeoutError(f"the result of {run.label} is not there after {timeout} s")
+
+    def wake(self) -> None:
+        """Have those that wait look at their deadline."""
+        with self._thread.changed:
+            self._thread.changed.notify_all()
 
     def watch(self, run: Run, callback: Callable[[Run], object]) -> None:
         """Call `callback` with `run` once it is final; at once if it is."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ClusterError
+from daskflow.runner.cluster.protocol import BUSY, RECYCLED
 from daskflow.runner.cluster.providers import LocalTaskRunner
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, once_only
@@ -72,11 +73,18 @@ class ClusterWatch:
 
     def worker(self, news: WorkerNews, now: float, dispatch: Dispatch) -> None:
         """A worker came or went."""
+        if news.action == RECYCLED:
+            self._outlet.event(now, "daskflow.worker.recycled", news.worker)
+            return
+        if news.action == BUSY:
+            self._busy(news, now)
+            return
         leaving = dispatch.deaths.leaving
         left = news.worker in leaving
         if news.action == "remove-worker" and news.expected:
             leaving.add(news.worker)
         if news.action != "remove-worker":
+            leaving.discard(news.worker)  # started again at the same address
             self._outlet.event(now, "daskflow.worker.added", news.worker)
         elif news.expected or left:
             self._outlet.event(now, "daskflow.worker.left", news.worker)
@@ -86,6 +94,19 @@ class ClusterWatch:
             self._losses += 1
             self._look_soon()
             self._untold[news.worker] = now
+
+    def _busy(self, news: WorkerNews, now: float) -> None:
+        """A body that was given up keeps a slot."""
+        parcel = self._driver.parcels.get(news.parcel_id or 0)
+        runs = [] if parcel is None else [r for r in parcel.runs if r.number == news.number]
+        label = runs[0].label if runs else f"task run {news.number}"
+        about = {"executing": [label], "ends": news.expected}
+        self._outlet.event(now, "daskflow.worker.busy", news.worker, **about)
+        until = "its process is started anew, once nothing else runs on it"
+        if not news.expected:
+            until = "it ends by itself, for no nanny can start the process anew"
+        text = f"{label} was given up and goes on: a slot of {news.worker} is busy until {until}"
+        self._outlet.tell(now, logging.WARNING, text)
 
     def _look_soon(self) -> None:
         self._look_at = time.monotonic()

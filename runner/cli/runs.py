@@ -103,6 +103,32 @@ def logs(
         click.echo(f"{what} in flow run {printable(run.name)}", err=True)
 
 
+@runs.command("cancel")
+@_run_argument
+@click.option(
+    "--grace",
+    "grace_s",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="How long running task runs may go on; by default what the flow says.",
+)
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Until it has ended.")
+@json_option
+@click.pass_context
+def cancel(
+    ctx: click.Context, /, ref: str, grace_s: float | None, wait: bool, as_json: bool
+) -> None:
+    """Cancel a flow run that another process executes.
+
+    Nothing new starts, and what is queued is dropped. Running task runs may look at
+    runtime.task_run.cancelled(); what executes after the grace ends with its worker process.
+    """
+    # the other commands that look need none of it
+    from daskflow.runner.cli.cancel import CancelAsk, cancel
+
+    ctx.exit(cancel(CancelAsk(ref, grace_s, wait, as_json)))
+
+
 def _going_on(command: Callable[..., None]) -> Callable[..., None]:
     """The options that `resume` and `retry` share."""
     options = (

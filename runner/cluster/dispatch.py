@@ -13,14 +13,13 @@ import uuid
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import dask
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from daskflow.errors import ClusterError
-from daskflow.runner.cluster.answers import Answer
+from daskflow.runner.cluster.calling import WorkerCalls
 from daskflow.runner.cluster.deaths import (
     DEATH,
     Deaths,
@@ -30,7 +29,7 @@ from daskflow.runner.cluster.deaths import (
     last_lines,
 )
 from daskflow.runner.cluster.draining import LEAVING
-from daskflow.runner.cluster.entries import deliver, entry, live_entry, tell_cancelled
+from daskflow.runner.cluster.entries import entry, live_entry
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
@@ -43,9 +42,11 @@ from daskflow.runner.cluster.protocol import (
     BOUND_ERROR,
     BOUND_INPUT,
     BOUND_STORED,
+    BUSY,
     ENDED_PROCESS,
     ENDED_TIMED_OUT,
     ENDED_WELL,
+    RECYCLED,
     Order,
     Report,
     Told,
@@ -95,10 +96,11 @@ class Dispatch:
         self._futures: dict[int, Any] = {}
         self._workers: dict[int, str] = {}  # where a parcel was last heard of
         self._heard_at: dict[int, float] = {}
+        self.calls = WorkerCalls(session, self._workers)
         self._lost_together: Counter[str | None] = Counter()  # parcels, by worker
         self._remote: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
         self._on_report = on_report
-        self._on_ask = on_ask
+        self._on_ask, self._on_worker = on_ask, on_worker
         self._comm = session.client.scheduler_comm
         self.address = address_of(session.client)
         self.link_broken = False  # set by whoever finds that nobody answers
@@ -218,6 +220,14 @@ class Dispatch:
         if about == LEAVING:
             self.deaths.leaving.add(blob.decode())
             return
+        if about == RECYCLED:
+            self.deaths.leaving.add(worker := blob.decode())
+            self._on_worker(WorkerNews(RECYCLED, worker, expected=True))
+            return
+        if about == BUSY:
+            worker, parcel_id, number, ends = pickle.loads(blob)
+            self._on_worker(WorkerNews(BUSY, worker, ends, parcel_id, number))
+            return
         if isinstance(about, str):
             self._on_ask(about, blob)
             return
@@ -278,20 +288,6 @@ class Dispatch:
     def silent_for(self, parcel_id: int, now: float) -> float:
         """Seconds since the first look at, or the last report of, this parcel."""
         return now - self._heard_at.setdefault(parcel_id, now)
-
-    def answer(self, worker: str, answers: list[Answer]) -> None:
-        """Tell a worker what became of runs that its tasks asked for; waits for the worker."""
-        self.client.run(deliver, pickle.dumps(answers, 5), workers=[worker])
-
-    def tell_cancelled(self, parcels: Sequence[Parcel]) -> None:
-        """Let the bodies of what still executes know that nobody wants it; waits for nobody."""
-        numbers = [number for parcel in parcels for number in parcel.open]
-        workers = {w for parcel in parcels if (w := self._workers.get(parcel.id)) is not None}
-        if self.session.in_process:
-            tell_cancelled(self.topic, numbers)
-        elif workers:
-            call = partial(self.client.run, tell_cancelled, self.topic, numbers)
-            self.session.loop.add_callback(call, workers=list(workers), on_error="ignore")
 
     def release(self, parcel_id: int) -> None:
         """Nothing more is expected of this parcel."""

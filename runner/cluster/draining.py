@@ -38,7 +38,7 @@ class Leaving(WorkerPlugin):
     """
 
     def __init__(self, client: str, topic: str) -> None:
-        self.topic = topic
+        self.topic = self.daskflow_topic = topic  # the latter is what `recycling` looks for
         self.name = LEAVING_NAME + client
 
     def setup(self, worker: Any) -> None:
@@ -52,7 +52,10 @@ class Leaving(WorkerPlugin):
         with suppress(Exception):  # the scheduler may be gone
             worker.log_event(self.topic, (LEAVING, worker.address.encode()))
         deadline = time.monotonic() + _WITHIN_S
-        while (parcels := watched(self.topic)) and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            parcels = [each for each in watched(self.topic) if each.left_behind is None]
+            if not parcels:
+                break
             for parcel in parcels:
                 parcel.cut()
             await asyncio.sleep(_LOOK_S)

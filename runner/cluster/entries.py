@@ -5,10 +5,10 @@ Nothing in here is imported where they run, but for what they import themselves.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["deliver", "entry", "live_entry", "tell_cancelled"]
+__all__ = ["deliver", "entry", "live_entry", "recycle", "tell_cancelled"]
 
 
 def entry(blob: bytes, inputs: Sequence[Any] = ()) -> int:
@@ -35,6 +35,14 @@ def deliver(blob: bytes) -> None:
     deliver_bytes(blob)
 
 
+async def recycle(topic: str, numbers: Mapping[int, Sequence[int]]) -> None:
+    """Start the worker process anew if it executes one of these runs, by parcel."""
+    # imported on the worker, as above
+    from daskflow.runner.cluster.executor import recycling, watchdog
+
+    await recycling.recycle(watchdog.watched(topic), numbers)
+
+
 def tell_cancelled(topic: str, numbers: list[int]) -> None:
     """Let the bodies of these runs know that nobody wants them any more."""
     # imported on the worker, as above
@@ -45,5 +53,5 @@ def tell_cancelled(topic: str, numbers: list[int]) -> None:
 
 # Pickled by value, for no module of this name exists: a scheduler elsewhere needs none of our code.
 # One in this process has it, and gets names: they take a twentieth of the time, at every hop.
-for _function in (entry, live_entry, deliver, tell_cancelled):
+for _function in (entry, live_entry, deliver, recycle, tell_cancelled):
     _function.__module__ = "daskflow_entry"

@@ -262,7 +262,7 @@ class NestedFlowRun(FlowLife):
             failed += [seen_here(each[0]) or UnseenFailure(*each) for each in told or ()]
         return failed
 
-    def _cancel(self) -> None:
+    def _cancel(self, grace_s: float | None) -> None:
         if self._submits:
             self.tell_driver("flow_cancels")
 

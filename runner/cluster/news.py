@@ -8,11 +8,13 @@ __all__ = ["ParcelNews", "WorkerNews"]
 
 
 class WorkerNews(NamedTuple):
-    """A worker came or went."""
+    """A worker came or went, is kept busy by a body that was given up, or ends for it."""
 
-    action: str  # "add-worker" or "remove-worker"
+    action: str  # "add-worker", "remove-worker", `RECYCLED` or `BUSY`
     worker: str
     expected: bool
+    parcel_id: int | None = None  # of the run that keeps a slot busy
+    number: int | None = None  # the run
 
 
 class ParcelNews(NamedTuple):

@@ -25,12 +25,14 @@ __all__ = [
     "BOUND_PICKLED",
     "BOUND_PLAIN",
     "BOUND_STORED",
+    "BUSY",
     "ENDED_BADLY",
     "ENDED_PROCESS",
     "ENDED_TIMED_OUT",
     "ENDED_WELL",
     "INLINE_LIMIT",
     "PLAIN_TYPES",
+    "RECYCLED",
     "WITH_NANNY",
     "Code",
     "Commit",
@@ -56,6 +58,11 @@ BOUND_LIVE = 5  # the object itself; workers in the flow process only
 BOUND_NOTHING = 6  # waited for, not handed over
 BOUND_INPUT_BYTES = 7  # position among the Dask inputs, which holds bytes to unpickle
 BOUND_STORED = 8  # a `StoredRef`: loaded from its result store by whoever takes it
+
+# What a message on the driver's topic is about that is no report: a slot kept by a body that was
+# given up, and a worker process that is about to end for one.
+BUSY = "busy"
+RECYCLED = "recycled"
 
 # Flight folder of an order: the one that a worker shares with its nanny, if it has one.
 WITH_NANNY = ""

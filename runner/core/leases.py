@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
-__all__ = ["Lease", "Leases", "Seen", "Verdict", "Watch", "is_claim_free", "judge"]
+__all__ = ["CancelRequest", "Lease", "Leases", "Seen", "Verdict", "Watch", "is_claim_free", "judge"]
 
 Verdict: TypeAlias = Literal["free", "held", "unsure"]
 
@@ -21,6 +21,14 @@ class Seen(NamedTuple):
 
     fence: int
     heartbeat: int
+
+
+class CancelRequest(NamedTuple):
+    """The wish of another process that a flow run ends."""
+
+    asked_at: float  # unix seconds
+    asked_by: str  # "user@host (pid 4711)"
+    grace_s: float | None  # for running task runs; None: what the flow says
 
 
 class Lease:
@@ -34,14 +42,16 @@ class Lease:
         process that made it, without asking anybody.
     """
 
-    __slots__ = ("_told", "fence", "flow_run_id", "lost", "noted")
+    __slots__ = ("_cancels", "_told", "asked", "fence", "flow_run_id", "lost", "noted")
 
     def __init__(self, flow_run_id: str, fence: int = 1) -> None:
         self.flow_run_id = flow_run_id
         self.fence = fence
         self.lost = False
         self.noted = fence > 1  # it stands in the store
+        self.asked: CancelRequest | None = None  # to end the flow run
         self._told: list[Callable[[], object]] = []
+        self._cancels: list[Callable[[CancelRequest], object]] = []
 
     def when_lost(self, call: Callable[[], object]) -> None:
         """Have `call` made once the lease is lost; it may come twice, and from any thread."""
@@ -55,6 +65,19 @@ class Lease:
             self.lost = True
             for call in list(self._told):
                 call()
+
+    def when_asked(self, call: Callable[[CancelRequest], object]) -> None:
+        """Have `call` made when somebody wants the flow run to end; from any thread."""
+        self._cancels.append(call)
+        if self.asked is not None:
+            call(self.asked)
+
+    def ask(self, request: CancelRequest) -> None:
+        """Somebody wants the flow run to end; told once for each wish."""
+        if request != self.asked:
+            self.asked = request
+            for call in list(self._cancels):
+                call(request)
 
     def __repr__(self) -> str:
         return f"<Lease of {self.flow_run_id}, fence {self.fence}{', lost' * self.lost}>"

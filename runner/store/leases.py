@@ -17,19 +17,20 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from daskflow.errors import RunHeld, StoreError
-from daskflow.runner.core.leases import Lease, Seen, Watch, judge
+from daskflow.runner.core.leases import CancelRequest, Lease, Seen, Watch, judge
 from daskflow.runner.core.states import FINAL
 from daskflow.runner.store.address import sqlite_path
 from daskflow.runner.store.process import ProcessIdentity, process_is_gone, this_process
-from daskflow.runner.store.sqlite import SqliteWriter
+from daskflow.runner.store.sqlite import SqliteReader, SqliteWriter
 from daskflow.runner.store.statements import load_statements
 
-__all__ = ["LEASE_S", "RENEW_S", "Keeper", "RunLeases"]
+__all__ = ["LEASE_S", "LOOK_S", "RENEW_S", "Keeper", "RunLeases"]
 
 _log = logging.getLogger(__name__)
 
 LEASE_S = 20.0  # without a heartbeat, then a lease has lapsed
 RENEW_S = 5.0
+LOOK_S = 0.5  # between two looks whether somebody wants the flow run to end: 20 µs each
 _PATIENCE_S = 10.0  # for the store's lock
 _KEEPER_PATIENCE_S = 1.0  # the same where the end of a flow run would wait for it
 _LOOKS = 20  # at a lease while it lapses
@@ -59,7 +60,7 @@ class RunLeases:
     """
 
     def __init__(self, url: str, *, lease_s: float = LEASE_S) -> None:
-        self._sink = SqliteWriter(sqlite_path(url))
+        self._sink, self._reader = SqliteWriter(sqlite_path(url)), SqliteReader(sqlite_path(url))
         self._lease_s = lease_s
 
     def take(self, flow_run_id: str, patience_s: float | None = None) -> Lease:
@@ -120,19 +121,34 @@ class RunLeases:
             lease.lose()
         return kept
 
+    def asked(self, lease: Lease) -> CancelRequest | None:
+        """Return the wish that the flow run ends, if somebody has left one; writes nothing.
+
+        Raises `StoreError` when the store cannot answer.
+        """
+        found = self._reader.rows("cancellation", {"flow_run_id": lease.flow_run_id})
+        return CancelRequest(*found[0]) if found else None
+
+    def look_afresh(self) -> None:
+        """Have the next look open the store again: another file may have taken its place."""
+        self._reader.close()
+
     def release(self, lease: Lease) -> None:
         """Let the flow run go: whoever wants it may take it at once.
 
         Raises `StoreError` when the store cannot answer; then the lease goes with the process.
         """
-        if lease.noted and not lease.lost:
+        if (lease.noted or lease.asked is not None) and not lease.lost:
             given = {"flow_run_id": lease.flow_run_id, "fence": lease.fence}
+            sql = load_statements("sqlite", "leases")
             with self._sink.transaction(_KEEPER_PATIENCE_S) as connection:
-                connection.execute(load_statements("sqlite", "leases")["released"], given)
+                connection.execute(sql["released"], given)
+                connection.execute(sql["cancellation_over"], given)
 
     def close(self) -> None:
-        """Close the connection; leases stay as they are."""
+        """Close the connections; leases stay as they are."""
         self._sink.close()
+        self._reader.close()
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +165,8 @@ class RunLeases:
 class Keeper:
     """Renews one lease from a thread of its own, for as long as the flow run goes on.
 
-    A store that cannot be written is tried again at the next beat: the flow goes on meanwhile.
+    In between it looks whether another process wants the flow run to end, and tells the lease.
+    A store that cannot answer is tried again at the next beat: the flow goes on meanwhile.
 
     Parameters
     ----------
@@ -169,12 +186,18 @@ class Keeper:
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._ended.wait(self._renew_s):
+        look_s, beat_at = min(LOOK_S, self._renew_s), time.monotonic() + self._renew_s
+        while not self._ended.wait(look_s):
             try:
-                if not self._leases.renew(self._lease):
-                    return
+                if time.monotonic() >= beat_at:
+                    beat_at = time.monotonic() + self._renew_s
+                    self._leases.look_afresh()
+                    if not self._leases.renew(self._lease):
+                        return
+                if (request := self._leases.asked(self._lease)) is not None:
+                    self._lease.ask(request)
             except StoreError as error:  # the record's writer has warned
-                _log.debug("a lease was not renewed: %s", error)
+                _log.debug("a lease was not renewed or looked at: %s", error)
 
     def close(self) -> None:
         """Stop renewing, and let the flow run go."""
@@ -201,7 +224,9 @@ def _look(connection: sqlite3.Connection, flow_run_id: str) -> _Held:
 
 def _take(connection: sqlite3.Connection, flow_run_id: str, fence: int) -> Lease:
     given = {"flow_run_id": flow_run_id, "fence": fence, **this_process()._asdict()}
-    connection.execute(load_statements("sqlite", "leases")["taken"], given)
+    sql = load_statements("sqlite", "leases")
+    connection.execute(sql["taken"], given)
+    connection.execute(sql["cancellation_over"], given)  # meant for the one before
     return Lease(flow_run_id, fence)
 
 

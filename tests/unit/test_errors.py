@@ -17,7 +17,7 @@ EVERY = [getattr(errors, name) for name in errors.__all__]
 def example(error: type[errors.DaskflowError]) -> errors.DaskflowError:
     if issubclass(error, errors.FlowFailed):
         return error("ab" * 16, "2 task runs failed: clean-3, clean-7", ["ab-3", "ab-7"])
-    if issubclass(error, errors.TaskError):
+    if issubclass(error, (errors.TaskError, errors.FlowCancelled)):
         return error("ab-3", "clean-3 was lost with its worker 4 times")
     return error("something happened with 'x', do y")
 

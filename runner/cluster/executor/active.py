@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from daskflow.runner.cluster.executor.recorder import FlightRecorder
     from daskflow.runner.cluster.executor.timeouts import Clock
 
-__all__ = ["ActiveParcel", "LineSink"]
+__all__ = ["ActiveParcel", "LeftBehind", "LineSink"]
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -49,6 +49,18 @@ class LineSink:
                 self.note(line)
 
 
+class LeftBehind:
+    """The thread of a body that is waited for no longer."""
+
+    __slots__ = ("number", "since", "thread", "told")
+
+    def __init__(self, thread: int, number: int) -> None:
+        self.thread = thread
+        self.number = number
+        self.since = time.monotonic()
+        self.told = False  # to the driver
+
+
 class ActiveParcel:
     """The state of one parcel on its worker."""
 
@@ -63,6 +75,7 @@ class ActiveParcel:
         self.running: tuple[int, float] | None = None  # the sync run being executed
         self.overlapping: dict[int, float] = {}  # the async runs being executed
         self.clocks: dict[int, Clock] = {}  # runs being executed whose time is limited
+        self.left_behind: LeftBehind | None = None  # its thread, once its body was given up
         self.noted: set[int] = set()  # reported as running
         self.flight: FlightRecorder | None = None
         self.cancelled: frozenset[int] = frozenset()  # runs that nobody wants any more

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from daskflow.errors import TaskTimedOut
-from daskflow.runner.cluster.executor.active import ActiveParcel
+from daskflow.runner.cluster.executor.active import ActiveParcel, LeftBehind
 from daskflow.runner.cluster.executor.child import OutOfTime, call_in_child
 from daskflow.runner.cluster.executor.errors import annotate, pickle_error
 from daskflow.runner.cluster.protocol import BOUND_ERROR, BOUND_LIVE, ENDED_TIMED_OUT, Code
@@ -215,6 +215,7 @@ def _give_up(parcel: ActiveParcel, number: int, now: float) -> None:
         tell_timed_out(parcel, clock.context, clock.started_at, now - clock.started_at, None, error)
         if clock.thread is not None:  # nothing more is started behind a body that may never end
             parcel.running = None
+            parcel.left_behind = LeftBehind(clock.thread, number)
             parcel.take_rest()
     if clock.gave_up is not None:
         clock.gave_up()

@@ -1,8 +1,8 @@
 """One thread per worker process that looks after the parcels while they execute.
 
 It cuts a parcel whose time box has passed, so that short runs never wait behind a long one; it
-reports runs that last; it gives up runs whose time is over; and it sends log lines home while
-their run still executes.
+reports runs that last; it gives up runs whose time is over, and ends the process when nothing else
+is left in it; and it sends log lines home while their run still executes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable
 
 from daskflow.runner.cluster.executor.active import ActiveParcel
+from daskflow.runner.cluster.executor.recycling import end_stuck
 from daskflow.runner.cluster.executor.timeouts import give_up_late
 
 __all__ = ["tell_cancelled", "unwatch", "watch", "watched"]
@@ -52,10 +53,15 @@ def watched(topic: str) -> list[ActiveParcel]:
 
 
 def tell_cancelled(topic: str, numbers: Iterable[int]) -> None:
-    """Nobody wants these runs of one driver any more; their bodies may ask for it."""
+    """Nobody wants these runs of one driver any more; their bodies may ask for it.
+
+    A parcel in which one of them has not started goes back: it is not started.
+    """
     unwanted = frozenset(numbers)
     for parcel in watched(topic):
         parcel.cancelled |= unwanted
+        if any(item[0] in unwanted for item in list(parcel.pending)):
+            parcel.cut()
 
 
 def _run() -> None:
@@ -83,6 +89,8 @@ def _look_around() -> bool:
             _look_after(parcel, parcel.now())
         except Exception:  # the way home is broken; other parcels still need this thread
             _logger.debug("parcel %s could not report", parcel.order.parcel_id, exc_info=True)
+    if any(parcel.left_behind is not None for parcel in parcels):
+        end_stuck(parcels)
     return bool(parcels)
 
 

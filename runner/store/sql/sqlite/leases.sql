@@ -66,3 +66,14 @@ SELECT
     NULL, ended_at, state, message, attempt, NULL
 FROM flow_run
 WHERE flow_run_id = :flow_run_id
+
+-- name: cancellation_asked
+INSERT INTO cancellation (flow_run_id, asked_at, asked_by, grace_s)
+VALUES (:flow_run_id, :asked_at, :asked_by, :grace_s)
+ON CONFLICT (flow_run_id) DO UPDATE SET
+    asked_at = excluded.asked_at,
+    asked_by = excluded.asked_by,
+    grace_s = excluded.grace_s
+
+-- name: cancellation_over
+DELETE FROM cancellation WHERE flow_run_id = :flow_run_id

@@ -148,3 +148,6 @@ SELECT
     claim.flow_run_id, coalesce(fence, 1), coalesce(heartbeat, 0)
 FROM claim LEFT JOIN lease ON lease.flow_run_id = claim.flow_run_id
 WHERE holder <> :holder
+
+-- name: cancellation
+SELECT asked_at, asked_by, grace_s FROM cancellation WHERE flow_run_id = :flow_run_id

@@ -1,0 +1,121 @@
+"""Worker processes that are started anew, for a thread in them that nobody can stop.
+
+Once a soft timeout is told, the thread of the body goes on and keeps a slot: the process ends when
+nothing else executes in it.  What still executes when the grace of its cancelled flow run is over
+ends with its process at once; the drivers of its neighbours are told before, so that these are run
+again free of charge.  The nanny starts another process.  A worker without one is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from daskflow.runner.cluster.executor.active import ActiveParcel
+from daskflow.runner.cluster.protocol import BUSY, RECYCLED
+
+__all__ = ["end_stuck", "recycle"]
+
+_LINGER_S = 1.0  # for so long a body that was given up may end by itself
+_LOOK_S = 0.25
+_SENDING_S = 2.0
+
+_look_at = 0.0
+
+
+def end_stuck(parcels: Iterable[ActiveParcel]) -> None:
+    """End this process if it executes nothing but bodies that were given up; for the watchdog.
+
+    Parameters
+    ----------
+    parcels : iterable of ActiveParcel
+        All that are being executed here.
+    """
+    global _look_at
+    clock = time.monotonic()
+    if clock < _look_at:
+        return
+    _look_at = clock + _LOOK_S
+    stuck, alone = [], True
+    for parcel in parcels:
+        left = parcel.left_behind
+        if left is None or clock - left.since < _LINGER_S or parcel.channel.live:
+            alone = False
+            continue
+        stuck.append(parcel)
+        if not left.told:
+            left.told = True
+            _tell_busy(parcel, left.number)
+    if stuck and alone:
+        worker = _worker_of(stuck[0])
+        if worker.nanny:
+            worker.loop.add_callback(_end_if_idle, worker, stuck)
+
+
+async def _end_if_idle(worker: Any, stuck: Sequence[ActiveParcel]) -> None:
+    state = worker.state  # read on its own event loop: it does not change meanwhile
+    running = {task.key for task in (*state.executing, *state.long_running)}
+    threads = [parcel.left_behind.thread for parcel in stuck if parcel.left_behind]
+    if running <= {worker.active_threads.get(thread) for thread in threads}:
+        await _end_process(worker, stuck)
+
+
+async def recycle(parcels: Sequence[ActiveParcel], numbers: Mapping[int, Collection[int]]) -> None:
+    """End this process if it executes one of these runs; on the worker's event loop.
+
+    Parameters
+    ----------
+    parcels : sequence of ActiveParcel
+        Those of the driver that asks.
+    numbers : mapping of int to collection of int
+        Numbers of the runs that are to end, by parcel.
+    """
+    executing = [
+        (parcel, number)
+        for parcel in parcels
+        for number in numbers.get(parcel.order.parcel_id, ())
+        if number in parcel.overlapping or (parcel.running and number == parcel.running[0])
+    ]
+    if not executing:
+        return
+    worker = _worker_of(executing[0][0])
+    if worker.nanny:
+        await _end_process(worker, parcels)
+    for parcel, number in executing:
+        _tell_busy(parcel, number)
+
+
+def _worker_of(parcel: ActiveParcel) -> Any:
+    channel: Any = parcel.channel  # one over Dask: threads of the flow process are left alone
+    return channel.dask_worker
+
+
+def _tell_busy(parcel: ActiveParcel, number: int) -> None:
+    """Tell the driver of a run that was given up and goes on, and whether its process will end."""
+    worker = _worker_of(parcel)
+    about = worker.address, parcel.order.parcel_id, number, bool(worker.nanny)
+    worker.log_event(parcel.order.topic, (BUSY, pickle.dumps(about, 5)))
+
+
+async def _end_process(worker: Any, parcels: Sequence[ActiveParcel]) -> None:
+    """Say that this process goes, send what is to be sent, and end it."""
+    with suppress(Exception):  # whatever is wrong with the way home: this process is to end
+        topics: set[str | None] = {parcel.order.topic for parcel in parcels}
+        for plugin in worker.plugins.values():  # of other drivers; see `draining`
+            topics.add(getattr(plugin, "daskflow_topic", None))
+        for topic in topics - {None}:
+            worker.log_event(topic, (RECYCLED, worker.address.encode()))
+        await asyncio.wait_for(asyncio.gather(*map(_hand_back, parcels)), _SENDING_S)
+        await asyncio.wait_for(worker.batched_stream.close(), _SENDING_S)
+    os._exit(0)
+
+
+async def _hand_back(parcel: ActiveParcel) -> None:
+    """Tell what has ended, and that the rest is not started here."""
+    parcel.cut()
+    await asyncio.to_thread(parcel.report)

@@ -29,7 +29,7 @@ from daskflow.runner.context import (
 from daskflow.runner.core.graph import Run
 from daskflow.runner.core.leases import Lease
 from daskflow.runner.core.packing import PackingRules
-from daskflow.runner.core.states import FINAL, PENDING, RETRYING, RUNNING
+from daskflow.runner.core.states import FINAL, PENDING, RETRYING, RUNNING, SUCCESSFUL
 from daskflow.runner.crash_points import arm as arm_crash_points
 from daskflow.runner.flow_rows import FlowFacts, flow_run_row
 from daskflow.runner.hooks import HOOK_AT, FlowRunInfo, call_hooks
@@ -231,6 +231,9 @@ class FlowRun(FlowLife):
         self.tell(state)
         if self.parent is None:
             self.record.close()
+            taken = self.record.taken  # the last rows may be the first that were refused
+            if taken is not None and state.name in SUCCESSFUL:
+                return raised_state(taken)
         return state
 
     def tell(self, state: State) -> None:

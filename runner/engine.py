@@ -40,6 +40,7 @@ from daskflow.runner.core.states import (
     PENDING,
     RETRYING,
     RUNNING,
+    SUCCESSFUL,
 )
 from daskflow.runner.crash_points import arm as arm_crash_points
 from daskflow.runner.deadlines import Deadline
@@ -260,6 +261,9 @@ class FlowRun(FlowLife):
         self.tell(state)
         if self.parent is None:
             self.record.close()
+            taken = self.record.taken  # the last rows may be the first that were refused
+            if taken is not None and state.name in SUCCESSFUL:
+                return raised_state(taken)
         return state
 
     def _as_cancelled(self, state: State) -> State:

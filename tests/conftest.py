@@ -92,7 +92,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         )
     with starting as cluster:
         _sharing.add(before)
-        leaks.shared_pids.append(lambda: {n.pid for n in cluster.workers.values() if n.pid})
+        # a list first: Dask takes a lost worker out of there seconds later, in its own thread
+        leaks.shared_pids.append(lambda: {n.pid for n in list(cluster.workers.values()) if n.pid})
         yield cluster
     leaks.shared_pids.clear()
 

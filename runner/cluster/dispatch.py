@@ -366,7 +366,9 @@ class Dispatch:
 
     def values(self) -> list[Run]:
         """Runs whose results live on workers."""
-        return [run for run in list(self._remote.values()) if run.kept]
+        # by its references: an end that another thread's collector frees meanwhile does no harm
+        held = [run for each in self._remote.valuerefs() if (run := each()) is not None]
+        return [run for run in held if run.kept]
 
     def lost_values(self) -> list[Run]:
         """Runs whose results lived on workers that are gone."""

@@ -104,7 +104,7 @@ BODIES = {
 
 def test_no_exception_and_no_result_of_a_task_ends_its_worker(cluster, figure):
     def pids():
-        return {nanny.pid for nanny in cluster.workers.values()}
+        return {nanny.pid for nanny in list(cluster.workers.values())}
 
     @flow(task_runner=cluster)
     def lives():

@@ -51,7 +51,7 @@ def test_hanging_bodies_are_timed_out_on_time_and_hard_ones_are_gone(cluster, tm
 
     @flow(task_runner=cluster)
     def hanging():
-        before = {nanny.pid for nanny in cluster.workers.values()}
+        before = {nanny.pid for nanny in list(cluster.workers.values())}
         took = {}
         try:
             for each in (hangs_async, hangs_hard, hangs_soft):
@@ -62,7 +62,7 @@ def test_hanging_bodies_are_timed_out_on_time_and_hard_ones_are_gone(cluster, tm
                 took[each.name] = future._run.run_s
         finally:
             gate.touch()
-        return took, before == {nanny.pid for nanny in cluster.workers.values()}
+        return took, before == {nanny.pid for nanny in list(cluster.workers.values())}
 
     took, same = hanging()
 

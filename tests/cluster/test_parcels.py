@@ -263,6 +263,11 @@ def test_parcels_that_somebody_cancels_on_the_cluster_are_sent_again(cluster, pa
     assert disturbed() == [str(gate)] * 2
 
 
+def is_whole(path):
+    """Whether a scheduler file is there, and written to its end."""
+    return path.exists() and path.read_text().rstrip().endswith("}")
+
+
 def test_the_scheduler_needs_neither_daskflow_nor_user_code(tmp_path):
     """A scheduler that cannot import daskflow carries closures and classes of the flow's module."""
     scheduler_file = tmp_path / "scheduler.json"
@@ -297,7 +302,7 @@ def test_the_scheduler_needs_neither_daskflow_nor_user_code(tmp_path):
         def unwrap(mine):
             return mine.value
 
-        eventually(scheduler_file.exists, within_s=30)
+        eventually(lambda: is_whole(scheduler_file), within_s=30)
         address = json.loads(scheduler_file.read_text())["address"]
 
         @flow(task_runner=address)

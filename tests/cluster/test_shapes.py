@@ -181,7 +181,7 @@ def test_a_subflow_with_a_cluster_of_its_own_executes_there(cluster):
         return where_am_i.submit().result(timeout=60), own(), parents()
 
     mine, own_pid, parents_pid = outer()
-    pids = {nanny.pid for nanny in cluster.workers.values()}
+    pids = {nanny.pid for nanny in list(cluster.workers.values())}
     assert {mine, parents_pid} <= pids
     assert own_pid not in pids
 

@@ -5,10 +5,10 @@ Light, for workers import it: nothing of Dask is loaded before there is a cluste
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from daskflow.errors import UsageError
+from daskflow.runner.asynchronous import loop_runs_here
 from daskflow.runner.context import current_flow_run, current_parcel, current_task_run
 
 __all__ = ["get_client"]
@@ -82,11 +82,7 @@ def get_client(asynchronous: bool | None = None) -> Any:
 
 def _checked(asynchronous: bool | None, in_async_code: bool, *, plain_inside: bool) -> bool:
     """Which kind of client it is, if that can be used here."""
-    try:
-        asyncio.get_running_loop()
-        running = True
-    except RuntimeError:
-        running = False
+    running = loop_runs_here()
     if asynchronous is None:
         return bool(in_async_code) and running
     if asynchronous and not running:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import json
 import os
 import platform
@@ -16,6 +15,31 @@ _PACKAGES = ("daskflow", "dask", "distributed", "cloudpickle", "pyarrow", "panda
 
 @functools.cache
 def _versions() -> dict[str, str]:
+    """Version of each package that is installed, as `importlib.metadata` would find it first.
+
+    An installed package has a folder that its version is part of the name of.  importlib.metadata
+    with its parsers is asked only where a package came another way: it costs a tenth of a flow.
+    """
+    found: dict[str, str] = {}
+    for entry in sys.path:
+        try:
+            listed = os.listdir(entry or ".")
+        except NotADirectoryError:  # an archive
+            return _parsed_versions()
+        except OSError:
+            continue
+        for name in listed:
+            project, dash, version = name.removesuffix(".dist-info").lower().partition("-")
+            if project.partition(".")[0] in _PACKAGES and name.endswith((".egg-info", ".egg")):
+                return _parsed_versions()
+            if dash and project in _PACKAGES and name.endswith(".dist-info"):
+                found.setdefault(project, version)
+    return {name: found[name] for name in _PACKAGES if name in found}
+
+
+def _parsed_versions() -> dict[str, str]:
+    import importlib.metadata  # heavy, see above
+
     found = {}
     for name in _PACKAGES:
         try:

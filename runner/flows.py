@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import os
@@ -144,6 +143,8 @@ class Flow(Definition[P, R], FlowHooks):
             )
 
         if self.is_async:
+            import asyncio  # heavy for scripts without async code
+
             early = None if holds_futures((args, kwargs)) else bind()
 
             async def run() -> Any:

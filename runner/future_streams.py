@@ -6,7 +6,6 @@ its window allows, so it needs the same memory however long it goes on.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import queue
 import time
@@ -118,6 +117,8 @@ class FutureStream(Stream, Generic[R]):
             for future in self._all:
                 yield future
             return
+        import asyncio  # heavy for scripts without async code
+
         pulled = 0
         while True:
             self._note_ended()
@@ -135,6 +136,8 @@ class FutureStream(Stream, Generic[R]):
                 await self._one_ended()
 
     async def _one_ended(self) -> None:
+        import asyncio  # heavy for scripts without async code
+
         loop, rung = asyncio.get_running_loop(), asyncio.Event()
 
         def ring() -> None:

@@ -5,7 +5,6 @@ They are called in the flow process, once each, and what they raise is logged an
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import importlib
 import inspect
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from daskflow.errors import UsageError
+from daskflow.runner.asynchronous import cancellation, loop_runs_here
 from daskflow.runner.context import FLOW_LOGGER
 from daskflow.runner.core import states
 from daskflow.runner.state import State
@@ -235,7 +235,9 @@ def call_hooks(hooks: Hooks | None, subject: Any, run: Any, state: State) -> Non
             result = hook(subject, run, state)
             if inspect.isawaitable(result):
                 _finish(result)
-        except (Exception, SystemExit, asyncio.CancelledError):
+        except BaseException as error:
+            if not isinstance(error, (Exception, SystemExit, *cancellation())):
+                raise
             name = getattr(hook, "__name__", repr(hook))
             _logger.exception("hook %s of %s raised; the run goes on", name, run.name)
 
@@ -244,9 +246,9 @@ def _finish(awaitable: Any) -> None:
     async def whole() -> None:
         await awaitable
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    import asyncio  # heavy for scripts without async code
+
+    if not loop_runs_here():
         asyncio.run(whole())
         return
     context = contextvars.copy_context()  # a plain flow that was called on a running loop

@@ -6,7 +6,6 @@ to do next, as effects; one small loop carries them out for sync tasks, one for 
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import itertools
 import os
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from daskflow.errors import DaskflowError, TaskCancelled, TaskCrashed, UsageError
 from daskflow.runner.alarms import call_within
 from daskflow.runner.arguments import Encoded, encode_live
+from daskflow.runner.asynchronous import cancellation, loop_runs_here
 from daskflow.runner.cancellation import CancelAsked
 from daskflow.runner.cluster.executor.timeouts import RanOut, cancelled_after, timed_out
 from daskflow.runner.cluster.executor.values import decode_arguments
@@ -56,7 +56,7 @@ _RULES = PackingRules(depth=1 << 30)
 _turn = threading.Lock()
 
 # RanOut: of a run around this one; its own is an outcome like others
-_INTERRUPTS = (KeyboardInterrupt, SystemExit, asyncio.CancelledError, RanOut)
+_INTERRUPTS = (KeyboardInterrupt, SystemExit, RanOut)  # and what cancels a coroutine
 _Effects = Generator[_Execute | _Sleep, tuple[Any, BaseException | None], None]
 
 
@@ -130,7 +130,7 @@ def _steps(
             time.perf_counter() - began,
             (BOUND_LIVE, value),
             caught,
-            isinstance(caught, _INTERRUPTS),
+            isinstance(caught, (*_INTERRUPTS, *cancellation())),
             time.thread_time() - cpu,
             timed_out=late,
         )
@@ -234,6 +234,8 @@ async def run_inline_async(
     caller: TaskRunContext | None = None,
 ) -> None:
     """Execute a run of an async function on the running loop, until it is final."""
+    import asyncio  # heavy for scripts without async code
+
     steps = _steps(run, function, journal, caller)
     try:
         effect = next(steps)
@@ -266,7 +268,7 @@ async def _call_async(effect: _Execute) -> tuple[Any, BaseException | None]:
 def _raise_interrupt(run: Run) -> None:
     """In the flow's own process Ctrl-C and exit are meant for the flow, not for the task."""
     cause = run.error.__cause__ if isinstance(run.error, TaskCrashed) else None
-    if isinstance(cause, _INTERRUPTS):
+    if cause is not None and isinstance(cause, (*_INTERRUPTS, *cancellation())):
         run.looked_at = True
         raise cause
 
@@ -320,9 +322,9 @@ class InlineShell:
         run.callbacks = None
 
     def _submit_async(self, run: Run, function: Callable[..., Any]) -> None:
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
+        import asyncio  # heavy for scripts without async code
+
+        if not loop_runs_here():
             asyncio.run(run_inline_async(run, function, self.outlet))
             return
         raise UsageError(

@@ -7,7 +7,6 @@ Workers import this module, so it needs neither engine nor store nor Dask.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import functools
@@ -268,6 +267,8 @@ def run_to_end(run: FlowLife) -> State:
 
 async def run_to_end_async(run: FlowLife) -> State:
     """Run a flow whose function is async; returns its final state."""
+    import asyncio  # heavy for scripts without async code
+
     loop = asyncio.get_running_loop()
 
     def elsewhere(call: Callable[..., R], *args: Any) -> Awaitable[R]:

@@ -7,11 +7,11 @@ Besides, failed runs that nobody looked at make the flow fail.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
 from daskflow.errors import FlowFailed, RunTaken
+from daskflow.runner.asynchronous import cancellation
 from daskflow.runner.cancellation import CancelAsked
 from daskflow.runner.cluster.executor.structure import replace_inside
 from daskflow.runner.cluster.executor.timeouts import RanOut
@@ -30,7 +30,7 @@ def raised_state(error: BaseException) -> State:
     """The state of a flow run whose function raised."""
     if isinstance(error, KeyboardInterrupt):
         return State(CANCELLED, "interrupted", error=error)
-    if isinstance(error, asyncio.CancelledError):
+    if isinstance(error, cancellation()):
         return State(CANCELLED, "cancelled from outside", error=error)
     if isinstance(error, RanOut):
         return State(CANCELLED, "the flow run around it ran out of time", error=error)

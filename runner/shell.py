@@ -5,7 +5,6 @@ Everything here runs in the user's threads and only talks to the driver's thread
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import time
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from daskflow.errors import UsageError
 from daskflow.runner import driving
 from daskflow.runner.arguments import Encoded, Literals, encode, encode_live
+from daskflow.runner.asynchronous import loop_runs_here
 from daskflow.runner.cluster.executor.channel import live_flows
 from daskflow.runner.cluster.executor.errors import KeyLost
 from daskflow.runner.context import FLOW_LOGGER, FlowRunContext, current_parcel
@@ -34,14 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["DriverShell"]
 
 _logger = logging.getLogger(FLOW_LOGGER)
-
-
-def _loop_runs_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 class DriverShell:
@@ -144,7 +136,7 @@ class DriverShell:
         thread = self._thread
         if thread.is_current():  # a done callback, which must not wait
             return
-        if _loop_runs_here():  # other coroutines must go on
+        if loop_runs_here():  # other coroutines must go on
             if scope.flow_run_id not in self._warned:
                 self._warned.add(scope.flow_run_id)
                 _logger.warning(

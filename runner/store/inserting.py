@@ -49,14 +49,15 @@ def insert(connection: sqlite3.Connection, batch: Batch) -> None:
         if changes.row is not None:
             _insert_rows(connection, sql["flow_run"], [(*changes.row[1:], changes.row[0])])
         for kind, replacing in changes.upserted.items():
-            rows = _task_runs if kind == "task_runs" else _tasks
             # in the order of their key: SQLite appends to a page much quicker than it splits one
             ordered = sorted(replacing.values(), key=_number)
-            _insert_all(connection, sql[kind], rows(key, ordered))
+            if kind == "task_runs":
+                ordered = _task_runs(ordered)
+            _insert_all(connection, sql[kind], key, ordered)
         for kind, added in changes.appended.items():
             if added:
                 (last,) = connection.execute(sql[f"{kind}_last"], (key,)).fetchone()
-                _insert_all(connection, sql[kind], _ADDED[kind](key, enumerate(added, last + 1)))
+                _insert_all(connection, sql[kind], key, _ADDED[kind](enumerate(added, last + 1)))
 
 
 def _is_passed(connection: sqlite3.Connection, lease: Lease) -> bool:
@@ -76,15 +77,11 @@ def _is_passed(connection: sqlite3.Connection, lease: Lease) -> bool:
     return True
 
 
-def _tasks(key: int, rows: Iterable[Row]) -> list[Row]:
-    return [(key, *row) for row in rows]
-
-
-def _task_runs(key: int, rows: Iterable[Row]) -> list[Row]:
+def _task_runs(rows: Iterable[Row]) -> list[Row]:
     return [
-        (key, *row)
+        row
         if row[_PARENTS] is None
-        else (key, *row[:_PARENTS], _numbers(row[_PARENTS]), *row[_PARENTS + 1 :])
+        else (*row[:_PARENTS], _numbers(row[_PARENTS]), *row[_PARENTS + 1 :])
         for row in rows
     ]
 
@@ -93,26 +90,27 @@ def _numbers(parents: Iterable[int]) -> str:
     return f"[{', '.join(map(str, parents))}]"
 
 
-def _transitions(key: int, rows: Iterable[tuple[int, Row]]) -> list[Row]:
-    return [(key, place, *row) for place, row in rows]
+def _transitions(rows: Iterable[tuple[int, Row]]) -> list[Row]:
+    return [(place, *row) for place, row in rows]
 
 
-def _logs(key: int, rows: Iterable[tuple[int, Row]]) -> list[Row]:
-    return [(key, place, *row[:7]) for place, row in rows]  # the place is the store's to give
+def _logs(rows: Iterable[tuple[int, Row]]) -> list[Row]:
+    return [(place, *row[:7]) for place, row in rows]  # the place is the store's to give
 
 
-def _events(key: int, rows: Iterable[tuple[int, Row]]) -> list[Row]:
-    return [(key, place, *row[:_PAYLOAD], _to_json(row[_PAYLOAD])) for place, row in rows]
+def _events(rows: Iterable[tuple[int, Row]]) -> list[Row]:
+    return [(place, *row[:_PAYLOAD], _to_json(row[_PAYLOAD])) for place, row in rows]
 
 
-_ADDED: dict[Kind, Callable[[int, Iterable[tuple[int, Row]]], list[Row]]] = {
+_ADDED: dict[Kind, Callable[[Iterable[tuple[int, Row]]], list[Row]]] = {
     "transitions": _transitions,
     "logs": _logs,
     "events": _events,
 }
 
 
-def _insert_all(connection: sqlite3.Connection, statement: str, rows: list[Row]) -> None:
+def _insert_all(connection: sqlite3.Connection, statement: str, key: int, rows: list[Row]) -> None:
+    """Insert rows of the flow run `key`, which is the first column of each."""
     width = statement.rpartition("VALUES ")[2].count("?")
     most = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width
     start = 0
@@ -121,25 +119,34 @@ def _insert_all(connection: sqlite3.Connection, statement: str, rows: list[Row])
             chunk = rows[start : start + size]
             start += size
             try:
-                _insert_chunk(connection, statement, chunk)
+                _insert_chunk(connection, statement, key, chunk)
             except _REFUSED:
-                _insert_rows(connection, statement, chunk)
+                _insert_rows(connection, statement, [(key, *row) for row in chunk])
 
 
-def _insert_chunk(connection: sqlite3.Connection, statement: str, chunk: Sequence[Row]) -> None:
-    """Insert rows in one step; columns that none of them fills are not handed over at all."""
+def _insert_chunk(
+    connection: sqlite3.Connection, statement: str, key: int, chunk: Sequence[Row]
+) -> None:
+    """Insert rows in one step; a column that is the same in all of them is handed over once."""
     rows = len(chunk)
     nulls: list[int] = []
+    shared: list[int] = [0]
+    values: list[Any] = [key]
     filled: list[Row] = []
-    for place, column in enumerate(zip(*chunk, strict=True)):
-        if column[0] is None and column.count(None) == rows:
+    for place, column in enumerate(zip(*chunk, strict=True), 1):
+        first = column[0]
+        if first != column[-1] or column.count(first) != rows:
+            filled.append(column)
+        elif first is None:
             nulls.append(place)
         else:
-            filled.append(column)
-    values: list[Any] = [None] * (rows * len(filled))
+            shared.append(place)
+            values.append(first)
+    own: list[Any] = [None] * (rows * len(filled))
     for place, filling in enumerate(filled):
-        values[place :: len(filled)] = filling
-    connection.execute(repeated(statement, rows, tuple(nulls)), values)
+        own[place :: len(filled)] = filling
+    values += own
+    connection.execute(repeated(statement, rows, tuple(nulls), tuple(shared)), values)
 
 
 def _insert_rows(connection: sqlite3.Connection, statement: str, rows: Iterable[Row]) -> None:

@@ -233,4 +233,15 @@ def test_importing_the_store_stays_light():
 
 def test_a_repeated_statement_spells_out_columns_that_are_null():
     statement = "INSERT INTO x (a, b, c) VALUES (?, ?, ?)"
-    assert repeated(statement, 2, (0, 2)).endswith("VALUES (NULL, ?, NULL), (NULL, ?, NULL)")
+    assert repeated(statement, 2, (0, 2)).endswith("VALUES (NULL, ?1, NULL), (NULL, ?, NULL)")
+
+
+def test_a_repeated_statement_binds_what_all_rows_share_once():
+    database = sqlite3.connect(":memory:")
+    database.execute("CREATE TABLE x (a, b, c, d)")
+    statement = repeated("INSERT INTO x (a, b, c, d) VALUES (?, ?, ?, ?)", 3, (2,), (1, 3))
+    database.execute(statement, ["shared", "too", 1, 2, 3])
+    assert list(database.execute("SELECT * FROM x")) == [
+        (number, "shared", None, "too") for number in (1, 2, 3)
+    ]
+    database.close()

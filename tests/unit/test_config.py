@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,8 @@ from daskflow.config import (
     settings_files,
     settings_with_origins,
 )
+from daskflow.config_model import read
+from daskflow.config_plain import plain_settings
 from daskflow.errors import UsageError
 
 
@@ -186,3 +191,53 @@ def test_settings_are_read_once_until_reset(project, monkeypatch):
     assert get_settings() is before
     reset_settings()
     assert get_settings().tasks.retries == 9
+
+
+PLAIN = {
+    "HOME": ["/srv/flows", "relative/folder", "~/flows", "", "none"],
+    "STORE__URL": ["sqlite:////srv/runs.db", "postgresql://host/runs", "runs.db", "none"],
+    "STORE__RECORD": ["true", "false", "True", "off", "1", ""],
+    "RUNNER__TASK_RUNNER": ["threads", "sync", "tcp://host:8786", "proceses"],
+    "RUNNER__WORKERS": ["4", "0", "04", " 4", "4_000", "-1", "none", "٤"],
+    "RUNNER__TARGET_PARCEL_SECONDS": ["2", "2.5", "0.25", "0", "1e3", "inf", "1.", "none"],
+    "RUNNER__NO_WORKERS_TIMEOUT_SECONDS": ["30", "none", "0"],
+    "TASKS__RETRIES": ["3", "0", "3.0", "true"],
+    "RESULTS__STORAGE": ["s3://bucket/results", "", "none"],
+    "RESULTS__SECRET": ["hush", "none", ""],
+    "LOGGING__LEVEL": ["DEBUG", "debug", "chatty"],
+    "runner__workers": ["4", "0"],
+    "RUNNER": ['{"workers": 3}', "3 workers"],
+    "RUNNER__WORKERS__X": ["4"],
+    "RUNNER__": ["4"],
+    "CRASH_AT": ["parcel-sent"],
+    "ZZZ__Q": ["1"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in PLAIN.items() for value in values]
+)
+def test_variable_read_without_the_model_means_what_the_model_says(
+    project, home, monkeypatch, name, value
+):
+    monkeypatch.setenv(f"DASKFLOW_{name}", value)
+    plain = plain_settings()
+    assert plain is None or plain == read()
+
+
+def test_usual_variables_need_no_pydantic(tmp_path):
+    code = (
+        "import sys; from daskflow.config import get_settings; "
+        "assert get_settings().runner.workers == 4; assert get_settings().store.record is False; "
+        "print('pydantic' in sys.modules)"
+    )
+    variables = {"DASKFLOW_RUNNER__WORKERS": "4", "DASKFLOW_STORE__RECORD": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **variables},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "False\n"

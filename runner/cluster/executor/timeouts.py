@@ -10,7 +10,6 @@ whoever takes the clock out, the end of the body or the watchdog, is the only on
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 import time
@@ -180,6 +179,8 @@ def judged(limit_s: float, owner: object, call: Callable[[], R]) -> R:
 
 async def cancelled_after(limit_s: float, owner: object, call: Callable[[], Awaitable[R]]) -> R:
     """Await `call`, cancelled after `limit_s`; `RanOut` when it took longer, however it ended."""
+    import asyncio  # heavy for scripts without async code
+
     began, scope = time.perf_counter(), asyncio.timeout(limit_s)
     try:
         async with scope:

@@ -37,6 +37,7 @@ __all__ = [
     "DeathNotes",
     "Deaths",
     "about_death",
+    "add_notes",
     "describe_death",
     "executing_on",
     "last_lines",
@@ -233,7 +234,11 @@ class DeathNotes(NannyPlugin):
         self.name = DEATHS_NAME + client
 
     def setup(self, nanny: Any) -> None:
-        """Listen to what the nanny is told of its worker."""
+        """Listen to what the nanny is told of its worker; in place of an earlier copy of this."""
+        notes = vars(nanny).setdefault("daskflow_notes", {})
+        if (earlier := notes.get(self.name)) is not None:
+            earlier.stop(nanny)
+        notes[self.name] = self
         self._nanny, self._original = nanny, nanny._on_worker_exit
         self._listening = True
         nanny._on_worker_exit = self._on_worker_exit
@@ -241,18 +246,29 @@ class DeathNotes(NannyPlugin):
 
     def teardown(self, nanny: Any) -> None:
         """Leave the nanny, and its folder, as they were."""
-        self._listening = False  # another one may stand before it
-        if getattr(nanny, "_on_worker_exit", None) == self._on_worker_exit:
-            nanny._on_worker_exit = self._original
+        self.stop(nanny)
+        vars(nanny).get("daskflow_notes", {}).pop(self.name, None)
         for path in glob.glob(os.path.join(glob.escape(nanny.local_directory), self.topic + "*")):
             with suppress(OSError):
                 os.unlink(path)
+
+    def stop(self, nanny: Any) -> None:
+        """Listen no more."""
+        self._listening = False  # another one may stand before it
+        if getattr(nanny, "_on_worker_exit", None) == self._on_worker_exit:
+            nanny._on_worker_exit = self._original
 
     async def _on_worker_exit(self, exit_code: int) -> None:
         nanny = self._nanny
         if self._listening:
             tell_death(nanny, exit_code, nanny.local_directory, self.topic, self.topic)
         await self._original(exit_code)
+
+
+async def add_notes(dask_worker: Any, notes: DeathNotes) -> None:
+    """Add the plugin to a nanny (Dask calls it so) that has not got it."""
+    if notes.name not in dask_worker.plugins:
+        await dask_worker.plugin_add(plugin=notes, name=notes.name)
 
 
 def watch_memory(nanny: Any) -> None:

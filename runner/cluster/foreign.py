@@ -186,7 +186,7 @@ def register_worker_plugins(session: Session) -> None:
     """
     client = session.client
     notes = DeathNotes(client.id, session.topic)
-    leaving = Leaving(client.id, session.topic)
+    leaving = Leaving(client.id, session.topic, notes)
 
     async def register() -> None:
         both: Any = client.register_plugin(notes), client.register_plugin(leaving)

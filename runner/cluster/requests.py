@@ -82,6 +82,8 @@ class Requests:
                     if not self._sent[parcel_id]
                     or (settled and self._sent[parcel_id].isdisjoint(able))
                 )
+            elif not (key.resources or key.workers):
+                continue  # pinned, and there is no worker at all: one may come, as for any other
             elif now - max(self._unmet_since.setdefault(key, now), self._changed_at) >= _GRACE_S:
                 ruling.refused.append((key, UsageError(self._told(key))))
         return ruling

@@ -7,14 +7,16 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from click.testing import CliRunner
 from distributed import Client
 
-from daskflow import DaskTaskRunner, flow, task
+from daskflow import DaskTaskRunner, flow, get_client, task
 from daskflow.errors import TaskCrashed
 from daskflow.runner.cli.main import cli
 from daskflow.runner.store import open_store
+from tests.foreign import eventually
 
 LIMIT = "381.47 MiB"  # 400 MB
 
@@ -33,10 +35,7 @@ def executions(folder, name):
 def limited(request):
     """A task runner whose workers have nannies and a memory limit."""
     if request.param == "foreign":
-        address = request.getfixturevalue("nannied_cluster").address
-        with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=30)  # Dask's nanny plugins reach no nanny whose
-        return address  # worker is being started again just now
+        return request.getfixturevalue("nannied_cluster").address
     return DaskTaskRunner(cluster_kwargs={"n_workers": 2, "memory_limit": "400MB"})
 
 
@@ -112,6 +111,41 @@ def test_poison_is_executed_as_often_as_allowed_and_its_cause_is_told(limited, t
     for name, text in said.items():
         assert "peak memory" in text
         assert f"it logged: about to {name}" in text
+
+
+def test_a_nanny_that_was_starting_its_worker_when_the_flow_began_tells_the_cause(
+    nannied_cluster, tmp_path, figure
+):
+    nannies = [psutil.Process(process.pid) for process in nannied_cluster.workers.values()]
+
+    @task(crash_retries=0)
+    def poison():
+        os._exit(9)
+
+    @flow(task_runner=nannied_cluster.address)
+    def poisoned():
+        assert get_client().nthreads() == {}
+        victim = poison.submit()
+        for nanny in nannies:
+            nanny.resume()
+        with pytest.raises(TaskCrashed) as crash:
+            victim.result(timeout=60)
+        return str(crash.value)
+
+    with Client(nannied_cluster.address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=30)
+        try:
+            for nanny in nannies:
+                nanny.suspend()
+            for pid in client.run(os.getpid).values():
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: client.nthreads() == {}, within_s=20)
+            said = poisoned()
+        finally:
+            for nanny in nannies:
+                nanny.resume()
+    figure(said)
+    assert "ended with exit code 9" in said
 
 
 def test_what_a_dead_worker_left_behind_is_shown_by_the_command_line(scripted, home):

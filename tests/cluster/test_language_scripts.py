@@ -120,14 +120,10 @@ main()
 
 
 @pytest.mark.parametrize(
-    ("grace", "signals", "group"),
-    [
-        pytest.param("0.3", 1, False, id="grace-is-over"),
-        pytest.param("0.3", 1, True, id="whole-terminal"),
-        pytest.param("600", 2, False, id="twice"),
-    ],
+    ("grace", "signals"),
+    [pytest.param("0.3", 1, id="grace-is-over"), pytest.param("600", 2, id="twice")],
 )
-def test_ctrl_c_ends_the_flow_and_every_process(start, tmp_path, grace, signals, group):
+def test_ctrl_c_ends_the_flow_and_every_process(start, tmp_path, grace, signals):
     pipe = str(tmp_path / "pipe")
     os.mkfifo(pipe)
     process = start(INTERRUPTED, "file", pipe, grace)
@@ -139,7 +135,7 @@ def test_ctrl_c_ends_the_flow_and_every_process(start, tmp_path, grace, signals,
     for count in range(signals):
         if count:
             eventually(lambda: "Ctrl-C again" in _read_line(process), within_s=20)
-        (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
+        process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
 
     assert process.returncode in (-signal.SIGINT, 130), err
@@ -159,7 +155,7 @@ def test_what_ends_within_the_grace_is_kept(start, tmp_path):
     assert process.stdout is not None
     assert process.stdout.readline() == "submitted\n"
     eventually(lambda: len(list(tmp_path.glob("pipe.*"))) == 2, within_s=30)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: it reaches no worker
     eventually(lambda: counts().get("Cancelled") == 48, within_s=20)
     with open(pipe, "w"):
         pass  # both of them read the end of the pipe

@@ -215,7 +215,8 @@ class FlowCaching:
         if self._off or not results.enabled or not (options.asks or persist):
             return None
         # only flows that cache pay for it
-        from daskflow.caching.plans import SECRET_VARIABLE, CachePlan, StoreAddress
+        from daskflow.caching.addresses import SECRET_VARIABLE, StoreAddress
+        from daskflow.caching.plans import CachePlan
 
         if results.secret is not None and not os.environ.get(SECRET_VARIABLE):
             raise UsageError(

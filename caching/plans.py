@@ -17,6 +17,7 @@ from daskflow.caching.code import CodeDigest
 from daskflow.caching.hashing import content_digest
 from daskflow.caching.keys import CacheKey, bind_inputs, make_key
 from daskflow.caching.policy import CachePolicy
+from daskflow.errors import Uncacheable
 
 __all__ = [
     "NOT_ASKED",
@@ -25,6 +26,7 @@ __all__ = [
     "KeyContext",
     "StoreAddress",
     "StoredRef",
+    "cannot_cache",
     "digest_of",
     "inputs_of",
     "key_from",
@@ -55,6 +57,8 @@ class CachePlan(NamedTuple):
     required : bool
         ``persist_result=True``: a result that cannot be stored fails its run.
     store : StoreAddress
+    strict : bool
+        A run fails that has no key for an input without content, or a result without content.
     """
 
     task_name: str
@@ -67,6 +71,7 @@ class CachePlan(NamedTuple):
     refresh: bool
     required: bool
     store: StoreAddress
+    strict: bool = False
 
     @property
     def only_persists(self) -> bool:
@@ -107,6 +112,15 @@ class DigestRef:
 
     def __daskflow_hash__(self) -> tuple[str, str]:
         return ("a value by its content digest", self.digest)
+
+
+def cannot_cache(task_name: str, error: BaseException) -> Uncacheable:
+    """The error of a task run that is not cached although its policy is strict."""
+    return Uncacheable(
+        f"task {task_name!r} cannot be cached, and its caching is strict: {error}; change what is "
+        'named, leave an argument out (INPUTS - "name"), or let it run uncached: without STRICT '
+        "and results.strict"
+    )
 
 
 def key_of(

@@ -26,6 +26,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     SecretStr,
     ValidationError,
     model_validator,
@@ -40,6 +41,7 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError
 
 from daskflow.errors import UsageError
+from daskflow.results.storage_options import StorageOptions
 
 __all__ = [
     "LogLevel",
@@ -95,6 +97,7 @@ _Seconds = Annotated[float, BeforeValidator(_not_bool), Field(ge=0, allow_inf_na
 _COUNT = "a whole number, 0 or more"
 _SECONDS = "a number of seconds, 0 or more"
 _SWITCH = "true or false"
+_NEVER_SHOWN = ("results.secret", "results.storage_options")
 
 
 class _Section(BaseModel):
@@ -145,7 +148,16 @@ class ResultSettings(_Section):
     enabled: bool = _setting(True, _SWITCH)
     persist_by_default: bool = _setting(False, _SWITCH)
     allow_pickle: bool = _setting(True, _SWITCH)
+    strict: bool = _setting(False, _SWITCH)
     secret: SecretStr | None = _setting(None, "a text; none to seal without a secret")
+    storage_options: Annotated[
+        InstanceOf[StorageOptions], BeforeValidator(StorageOptions.checked)
+    ] = _setting(
+        StorageOptions(), "a table of what the storage's fsspec driver takes, such as anon = true"
+    )
+    timeout_seconds: Annotated[
+        float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
+    ] = _setting(30.0, "a number of seconds greater than 0")
 
 
 class LoggingSettings(_Section):
@@ -276,7 +288,7 @@ def settings_with_origins() -> list[SettingOrigin]:
     """Return every setting with its value and the source that it came from, in model order."""
     values = _flat(get_settings().model_dump())  # first, since it says what does not fit
     origins = _origins()
-    return [SettingOrigin(key, value, origins.get(key, "default")) for key, value in values]
+    return [SettingOrigin(key, value, _origin(key, origins)) for key, value in values]
 
 
 def settings_files(start: Path | None = None) -> list[Path]:
@@ -345,10 +357,16 @@ def _fields() -> Mapping[str, FieldInfo]:
     return MappingProxyType(found)
 
 
+def _origin(key: str, origins: dict[str, str]) -> str:
+    """Where a setting came from; the values of a table may have come from several places."""
+    inside = dict.fromkeys(each for name, each in origins.items() if name.startswith(f"{key}."))
+    return origins.get(key) or ", ".join(inside) or "default"
+
+
 def _problem(loc: tuple[int | str, ...], kind: str, value: object, origins: dict[str, str]) -> str:
     fields = _fields()
     key = ".".join(map(str, loc))
-    origin = next((origins[k] for k in origins if k == key or k.startswith(f"{key}.")), "default")
+    origin = _origin(key, origins)
     where = origin if origin.upper().startswith(ENV_PREFIX) else f"{key} in {origin!r}"
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
@@ -357,4 +375,6 @@ def _problem(loc: tuple[int | str, ...], kind: str, value: object, origins: dict
     allowed = "a table of settings"
     if (field := fields.get(key)) and isinstance(field.json_schema_extra, dict):
         allowed = str(field.json_schema_extra["allowed"])
+    if key in _NEVER_SHOWN:
+        return f"{where} does not fit: allowed is {allowed}"
     return f"{where} is {value!r}: allowed is {allowed}"

@@ -83,7 +83,7 @@ class Storage:
             self.local_root = None
             self._breaker = breaker_of(url, self.options)
             # s3fs would ask for the size first, to read in pieces: one more request for each file
-            self._whole = {"max_concurrency": 1} if self.protocol in _S3 else {}
+            self._whole: dict[str, Any] = {"max_concurrency": 1} if self.protocol in _S3 else {}
             self._fs, self._root = _connect(url, self.protocol, self.options.resolved())
 
     def __repr__(self) -> str:

@@ -23,6 +23,7 @@ HIDDEN = "**********"
 _VARIABLE = re.compile(r"\$\{([A-Za-z_]\w*)\}\Z")
 _HARMLESS = frozenset({"endpoint_url", "region_name", "region", "project", "default_acl"})
 _SHORT = 4  # texts below this many characters are no secrets, and would hide half a message
+_SWITCHES = {"true": True, "false": False}
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -66,6 +67,18 @@ class StorageOptions:
             )
         self._given: dict[str, Any] = _plain(dict(given or {}), "")
         self._text = json.dumps(self._given, sort_keys=True)
+
+    @classmethod
+    def checked(cls, given: Any) -> StorageOptions:
+        """Return options made of `given`, for a settings model: `ValueError` for what is none.
+
+        Variables of the environment are texts: a whole table comes as JSON, and the texts ``true``
+        and ``false`` are switches.
+        """
+        try:
+            return cls(_switched(json.loads(given) if isinstance(given, str) else given))
+        except UsageError as error:
+            raise ValueError(str(error)) from None
 
     def __bool__(self) -> bool:
         return bool(self._given)
@@ -137,6 +150,12 @@ class ResultStorage:
         return f"ResultStorage({without_credentials(self.url)!r}, {self.options!r})"
 
 
+def _switched(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _switched(item) for name, item in value.items()}
+    return _SWITCHES.get(value.lower(), value) if isinstance(value, str) else value
+
+
 def _plain(value: Any, path: str) -> Any:
     if type(value) in _PLAIN:
         return value
@@ -144,7 +163,9 @@ def _plain(value: Any, path: str) -> Any:
         for name in value:
             if not isinstance(name, str):
                 raise UsageError(f"storage options have names that are texts, not {name!r}")
-        return {name: _plain(item, f"{path}.{name}" if path else name) for name, item in value.items()}
+        return {
+            name: _plain(item, f"{path}.{name}" if path else name) for name, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_plain(item, path) for item in value]
     raise UsageError(

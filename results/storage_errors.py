@@ -48,7 +48,8 @@ def reason_of(error: Exception, url: str, shown_url: str, secrets: Iterable[str]
     """Return what a driver says, and what to do, without what may not be shown."""
     code = error.errno if isinstance(error, OSError) else None
     hint = _HINTS.get(code or 0, "check that it exists and can be reached")
-    text = str(error).replace(url, shown_url)
+    silent = isinstance(error, TimeoutError) and not str(error)
+    text = "no answer in time" if silent else str(error).replace(url, shown_url)
     # whatever a driver quotes, user names and passwords in URLs do not pass
     text = re.sub(r"(\w+://)[^/\s'\"@]*@", r"\1", text)
     for secret in secrets:

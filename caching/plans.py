@@ -8,22 +8,16 @@ content of its result; a future inside an argument stands there as a `DigestRef`
 from __future__ import annotations
 
 import inspect
-import os
 import pickle
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from daskflow.caching.addresses import StoreAddress, StoredRef, open_store
 from daskflow.caching.code import CodeDigest
 from daskflow.caching.hashing import content_digest
 from daskflow.caching.keys import CacheKey, bind_inputs, make_key
 from daskflow.caching.policy import CachePolicy
-from daskflow.errors import UsageError
-
-if TYPE_CHECKING:
-    from daskflow.caching.index import Entry
-    from daskflow.caching.store import ResultStore
+from daskflow.errors import Uncacheable
 
 __all__ = [
     "NOT_ASKED",
@@ -32,6 +26,7 @@ __all__ = [
     "KeyContext",
     "StoreAddress",
     "StoredRef",
+    "cannot_cache",
     "digest_of",
     "inputs_of",
     "key_from",
@@ -39,28 +34,7 @@ __all__ = [
     "open_store",
 ]
 
-SECRET_VARIABLE = "DASKFLOW_RESULTS__SECRET"
 NOT_ASKED = "not asked for"  # why a result that only persists has no cache key
-_OPEN = 8  # stores that a process keeps open
-
-
-class StoreAddress(NamedTuple):
-    """Where results are kept; opened in each process, with the secret of that process.
-
-    Attributes
-    ----------
-    url : str
-    allow_pickle : bool
-    sealed : bool
-        Entries carry an HMAC of the secret in ``DASKFLOW_RESULTS__SECRET``.
-    options : tuple of (str, object)
-        Of the fsspec file system.
-    """
-
-    url: str
-    allow_pickle: bool = True
-    sealed: bool = False
-    options: tuple[tuple[str, Any], ...] = ()
 
 
 class CachePlan(NamedTuple):
@@ -83,6 +57,8 @@ class CachePlan(NamedTuple):
     required : bool
         ``persist_result=True``: a result that cannot be stored fails its run.
     store : StoreAddress
+    strict : bool
+        A run fails that has no key for an input without content, or a result without content.
     """
 
     task_name: str
@@ -95,6 +71,7 @@ class CachePlan(NamedTuple):
     refresh: bool
     required: bool
     store: StoreAddress
+    strict: bool = False
 
     @property
     def only_persists(self) -> bool:
@@ -137,60 +114,12 @@ class DigestRef:
         return ("a value by its content digest", self.digest)
 
 
-class StoredRef(NamedTuple):
-    """A result in a store: where, and its index entry."""
-
-    store: StoreAddress
-    entry: Entry
-
-    def load(self, *, checked: bool = False) -> Any:
-        """Return the value, fresh; `checked`: this process has looked the entry up.
-
-        Raises
-        ------
-        ResultGone
-            When it is not there any more, or damaged.
-        StoreError
-            When the storage cannot answer.
-        """
-        return open_store(self.store).load(self.entry, checked=checked)
-
-
-_stores: OrderedDict[tuple[str, StoreAddress], ResultStore] = OrderedDict()
-_lock = threading.Lock()
-
-
-def open_store(address: StoreAddress, flow_run_id: str = "") -> ResultStore:
-    """Return the store at `address`, one object per process and flow run.
-
-    A store object remembers misses, so that of an earlier flow run would miss what came since.
-    """
-    key = flow_run_id, address
-    with _lock:
-        store = _stores.get(key)
-        if store is None:
-            store = _stores[key] = _new_store(address)
-            while len(_stores) > _OPEN:
-                _stores.popitem(last=False)
-        else:
-            _stores.move_to_end(key)
-        return store
-
-
-def _new_store(address: StoreAddress) -> ResultStore:
-    from daskflow.caching.store import ResultStore  # loads pyarrow: only where results are cached
-
-    secret = os.environ.get(SECRET_VARIABLE, "").encode() or None
-    if address.sealed and secret is None:
-        raise UsageError(
-            f"results are sealed with a secret, and {SECRET_VARIABLE} is not set in this process; "
-            "set it on every worker"
-        )
-    return ResultStore(
-        address.url,
-        secret=secret if address.sealed else None,
-        allow_pickle=address.allow_pickle,
-        options=dict(address.options),
+def cannot_cache(task_name: str, error: BaseException) -> Uncacheable:
+    """The error of a task run that is not cached although its policy is strict."""
+    return Uncacheable(
+        f"task {task_name!r} cannot be cached, and its caching is strict: {error}; change what is "
+        'named, leave an argument out (INPUTS - "name"), or let it run uncached: without STRICT '
+        "and results.strict"
     )
 
 

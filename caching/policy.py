@@ -17,6 +17,7 @@ __all__ = [
     "INPUTS",
     "NO_CACHE",
     "RUN_ID",
+    "STRICT",
     "TASK_SOURCE",
     "CachePolicy",
 ]
@@ -37,10 +38,14 @@ class CachePolicy:
         ``"INPUTS"``, ``"TASK_SOURCE"``, ``"RUN_ID"``, ``"FLOW_PARAMETERS"``.  Empty: no caching.
     excluded : frozenset of str
         Arguments that do not count.
+    strict : bool
+        A task run that cannot be cached, for an input or a result without content, fails instead
+        of running uncached. `STRICT` is a policy of its own to add: ``DEFAULT + STRICT``.
     """
 
     components: frozenset[str] = frozenset()
     excluded: frozenset[str] = frozenset()
+    strict: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(map(str, set(self.components) - set(_ORDER)))
@@ -57,7 +62,11 @@ class CachePolicy:
                 f"cannot add {other!r} to the cache policy {self!r}; add a policy, for example "
                 "INPUTS + TASK_SOURCE"
             )
-        return CachePolicy(self.components | other.components, self.excluded | other.excluded)
+        return CachePolicy(
+            self.components | other.components,
+            self.excluded | other.excluded,
+            self.strict or other.strict,
+        )
 
     def __radd__(self, other: object) -> CachePolicy:
         raise UsageError(f"cannot add the cache policy {self!r} to {other!r}; both are policies")
@@ -76,13 +85,13 @@ class CachePolicy:
                 f"cannot leave {name!r} out of the cache policy {self!r}: it does not look at the "
                 "inputs; DEFAULT and INPUTS do"
             )
-        return CachePolicy(self.components, self.excluded | frozenset(names))
+        return CachePolicy(self.components, self.excluded | frozenset(names), self.strict)
 
     def __contains__(self, other: object) -> bool:
         """Say whether every component of `other` is one of this policy: ``INPUTS in DEFAULT``."""
         if not isinstance(other, CachePolicy):
             raise UsageError(f"a cache policy contains policies, not {other!r}")
-        return other.components <= self.components
+        return other.components <= self.components and self.strict >= other.strict
 
     @property
     def caches(self) -> bool:
@@ -90,7 +99,8 @@ class CachePolicy:
         return bool(self.components)
 
     def __repr__(self) -> str:
-        words = " + ".join(name for name in _ORDER if name in self.components) or "NO_CACHE"
+        named = [name for name in _ORDER if name in self.components]
+        words = " + ".join([*named, "STRICT"] if self.strict else named) or "NO_CACHE"
         if not self.excluded:
             return words
         left_out = " - ".join(repr(name) for name in sorted(self.excluded))
@@ -102,4 +112,5 @@ TASK_SOURCE: Final = CachePolicy(frozenset({"TASK_SOURCE"}))
 RUN_ID: Final = CachePolicy(frozenset({"RUN_ID"}))
 FLOW_PARAMETERS: Final = CachePolicy(frozenset({"FLOW_PARAMETERS"}))
 NO_CACHE: Final = CachePolicy()
+STRICT: Final = CachePolicy(strict=True)
 DEFAULT: Final = INPUTS + TASK_SOURCE

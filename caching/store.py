@@ -8,12 +8,12 @@ URL and opens again elsewhere; the secret never travels.
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
+from daskflow.caching.addresses import secret_here
 from daskflow.caching.index import Entry, StoredParts, blob_name, write_rows
 from daskflow.caching.store_layout import BLOBS, blob_path, check_key, index_path
 from daskflow.caching.store_reader import ResultReader
@@ -25,14 +25,13 @@ from daskflow.caching.store_upkeep import (
     stats,
     verify,
 )
-from daskflow.errors import UsageError
 from daskflow.results.codecs import encode
 from daskflow.results.encoded import EncodedValue
 from daskflow.results.files import write_file, write_payload
+from daskflow.results.storage_options import StorageOptions
 
-__all__ = ["SECRET_VARIABLE", "NewResult", "ResultStore"]
+__all__ = ["NewResult", "ResultStore"]
 
-SECRET_VARIABLE = "DASKFLOW_RESULTS__SECRET"
 INLINE_BYTES = 32 << 10
 
 _log = logging.getLogger(__name__)
@@ -67,8 +66,11 @@ class ResultStore(ResultReader):
         Whether pickle may hold, and be loaded for, what no other codec can. Default True.
     hash_algorithm : str
         Algorithm of content digests and keys, kept in the format file. Default ``sha256``.
-    options : mapping, optional
-        Options of the fsspec file system, such as an endpoint.
+    options : mapping or StorageOptions, optional
+        Options of the fsspec file system, such as an endpoint. They are pickled with the store,
+        but for texts ``${NAME}``: those are read from the environment of each process.
+    timeout_s : float
+        Seconds that one request may take. Default 30.
 
     Raises
     ------
@@ -77,9 +79,10 @@ class ResultStore(ResultReader):
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
+        storage = self.storage
         return _reopen, (
-            *(self.storage.url, self._sealed_with_secret, self.allow_pickle),
-            *(self._format.hash_algorithm, self.storage.options),
+            *(storage.url, self._sealed_with_secret, self.allow_pickle),
+            *(self._format.hash_algorithm, storage.options, storage.timeout_s),
         )
 
     # ---- writing
@@ -312,18 +315,18 @@ class ResultStore(ResultReader):
 
 
 def _reopen(
-    url: str, sealed: bool, allow_pickle: bool, hash_algorithm: str, options: dict[str, Any]
+    url: str,
+    sealed: bool,
+    allow_pickle: bool,
+    hash_algorithm: str,
+    options: StorageOptions,
+    timeout_s: float,
 ) -> ResultStore:
-    secret = os.environ.get(SECRET_VARIABLE, "").encode() or None
-    if sealed and secret is None:
-        raise UsageError(
-            f"the result store {url!r} is sealed with a secret, and {SECRET_VARIABLE} is not set "
-            "in this process; set it on every worker"
-        )
     return ResultStore(
         url,
-        secret=secret if sealed else None,
+        secret=secret_here(url, sealed),
         allow_pickle=allow_pickle,
         hash_algorithm=hash_algorithm,
         options=options,
+        timeout_s=timeout_s,
     )

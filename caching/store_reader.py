@@ -41,7 +41,8 @@ from daskflow.results.files import (
     read_payload,
     read_whole,
 )
-from daskflow.results.storage import Storage
+from daskflow.results.storage import TIMEOUT_S, Storage
+from daskflow.results.storage_options import StorageOptions
 
 __all__ = ["ResultReader"]
 
@@ -65,9 +66,10 @@ class ResultReader:
         secret: bytes | None = None,
         allow_pickle: bool = True,
         hash_algorithm: str = "sha256",
-        options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | StorageOptions | None = None,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
-        self.storage = Storage(url, dict(options or {}))
+        self.storage = Storage(url, options, timeout_s)
         self.allow_pickle = allow_pickle
         self.sealer = Sealer(secret)
         self._format = StoreFormat(FORMAT, hash_algorithm, self.sealer.key_id)
@@ -205,7 +207,7 @@ class ResultReader:
     def open_blob(self, entry: Entry) -> Iterator[Path]:
         """Give the blob of an entry as a file on this machine, unchecked."""
         assert entry.blob is not None
-        with self.storage.open_local(blob_path(entry.blob)) as path:
+        with self.storage.open_local(blob_path(entry.blob), entry.size_bytes) as path:
             if path is None:
                 self._misses.add(entry.key)
                 raise ResultGone(f"the blob of cached result {entry.key} is gone")

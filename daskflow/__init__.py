@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from daskflow.caching.policy import INPUTS as INPUTS
     from daskflow.caching.policy import NO_CACHE as NO_CACHE
     from daskflow.caching.policy import RUN_ID as RUN_ID
+    from daskflow.caching.policy import STRICT as STRICT
     from daskflow.caching.policy import TASK_SOURCE as TASK_SOURCE
     from daskflow.caching.policy import CachePolicy as CachePolicy
     from daskflow.errors import DaskflowError as DaskflowError
+    from daskflow.results.storage_options import ResultStorage as ResultStorage
     from daskflow.runner import runtime as runtime
     from daskflow.runner.backoff import exponential_backoff as exponential_backoff
     from daskflow.runner.client import get_client as get_client
@@ -43,11 +45,13 @@ _HOMES = {
     "INPUTS": "daskflow.caching.policy",
     "NO_CACHE": "daskflow.caching.policy",
     "RUN_ID": "daskflow.caching.policy",
+    "STRICT": "daskflow.caching.policy",
     "TASK_SOURCE": "daskflow.caching.policy",
     "DaskTaskRunner": "daskflow.runner.cluster.providers",
     "DaskflowError": "daskflow.errors",
     "Flow": "daskflow.runner.flows",
     "FutureList": "daskflow.runner.future_lists",
+    "ResultStorage": "daskflow.results.storage_options",
     "State": "daskflow.runner.state",
     "Task": "daskflow.runner.tasks",
     "TaskFuture": "daskflow.runner.futures",
@@ -71,12 +75,14 @@ __all__ = [
     "INPUTS",
     "NO_CACHE",
     "RUN_ID",
+    "STRICT",
     "TASK_SOURCE",
     "CachePolicy",
     "DaskTaskRunner",
     "DaskflowError",
     "Flow",
     "FutureList",
+    "ResultStorage",
     "State",
     "Task",
     "TaskFuture",

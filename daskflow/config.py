@@ -74,10 +74,10 @@ def reset_settings() -> None:
 def settings_with_origins() -> list[SettingOrigin]:
     """Return every setting with its value and the source that it came from, in model order."""
     settings = get_settings()  # first, since it says what does not fit
-    from daskflow.config_model import origins  # heavy: pydantic
+    from daskflow.config_model import origin_of, origins  # heavy: pydantic
 
     found = origins()
-    return [SettingOrigin(key, value, found.get(key, "default")) for key, value in _flat(settings)]
+    return [SettingOrigin(key, value, origin_of(key, found)) for key, value in _flat(settings)]
 
 
 def _flat(settings: object, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -23,6 +23,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    InstanceOf,
     SecretStr,
     ValidationError,
     model_validator,
@@ -50,8 +51,9 @@ from daskflow.config_plain import (
     settings_files,
 )
 from daskflow.errors import UsageError
+from daskflow.results.storage_options import StorageOptions
 
-__all__ = ["origins", "read"]
+__all__ = ["origin_of", "origins", "read"]
 
 _LEVELS = get_args(LogLevel)
 
@@ -90,6 +92,7 @@ _Seconds = Annotated[float, BeforeValidator(_not_bool), Field(ge=0, allow_inf_na
 _COUNT = "a whole number, 0 or more"
 _SECONDS = "a number of seconds, 0 or more"
 _SWITCH = "true or false"
+_NEVER_SHOWN = ("results.secret", "results.storage_options")
 
 
 class _Section(BaseModel):
@@ -136,9 +139,18 @@ class _Results(_Section):
     enabled: bool = _setting(ResultSettings.enabled, _SWITCH)
     persist_by_default: bool = _setting(ResultSettings.persist_by_default, _SWITCH)
     allow_pickle: bool = _setting(ResultSettings.allow_pickle, _SWITCH)
+    strict: bool = _setting(ResultSettings.strict, _SWITCH)
     secret: SecretStr | None = _setting(
         ResultSettings.secret, "a text; none to seal without a secret"
     )
+    storage_options: Annotated[
+        InstanceOf[StorageOptions], BeforeValidator(StorageOptions.checked)
+    ] = _setting(
+        StorageOptions(), "a table of what the storage's fsspec driver takes, such as anon = true"
+    )
+    timeout_seconds: Annotated[
+        float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
+    ] = _setting(ResultSettings.timeout_seconds, "a number of seconds greater than 0")
 
 
 class _Logging(_Section):
@@ -303,10 +315,16 @@ def _fields() -> Mapping[str, FieldInfo]:
     return MappingProxyType(found)
 
 
+def origin_of(key: str, origins: Mapping[str, str]) -> str:
+    """Where a setting came from; the values of a table may have come from several places."""
+    inside = dict.fromkeys(each for name, each in origins.items() if name.startswith(f"{key}."))
+    return origins.get(key) or ", ".join(inside) or "default"
+
+
 def _problem(loc: tuple[int | str, ...], kind: str, value: object, origins: dict[str, str]) -> str:
     fields = _fields()
     key = ".".join(map(str, loc))
-    origin = next((origins[k] for k in origins if k == key or k.startswith(f"{key}.")), "default")
+    origin = origin_of(key, origins)
     where = origin if origin.upper().startswith(ENV_PREFIX) else f"{key} in {origin!r}"
     if kind == "extra_forbidden":
         near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
@@ -315,4 +333,6 @@ def _problem(loc: tuple[int | str, ...], kind: str, value: object, origins: dict
     allowed = "a table of settings"
     if (field := fields.get(key)) and isinstance(field.json_schema_extra, dict):
         allowed = str(field.json_schema_extra["allowed"])
+    if key in _NEVER_SHOWN:
+        return f"{where} does not fit: allowed is {allowed}"
     return f"{where} is {value!r}: allowed is {allowed}"

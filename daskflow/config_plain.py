@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from daskflow.results.storage_options import StorageOptions
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -76,7 +78,10 @@ class ResultSettings:
     enabled: bool = True
     persist_by_default: bool = False
     allow_pickle: bool = True
+    strict: bool = False
     secret: SecretStr | None = None
+    storage_options: StorageOptions = field(default_factory=StorageOptions)
+    timeout_seconds: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,8 @@ _PLAIN: Mapping[str, Callable[[str], Any]] = {
     "results.enabled": {"true": True, "false": False}.get,
     "results.persist_by_default": {"true": True, "false": False}.get,
     "results.allow_pickle": {"true": True, "false": False}.get,
+    "results.strict": {"true": True, "false": False}.get,
+    "results.timeout_seconds": _seconds,
     "logging.level": _one_of(*get_args(LogLevel)),
     "logging.console": {"true": True, "false": False}.get,
 }

@@ -56,6 +56,7 @@ class CacheDesk:
         self._known_at: dict[StoreAddress, float] = {}  # a store lists its packs once
         self._followers: dict[Run, list[Run]] = {}
         self._warned = False
+        self._refused: set[str] = set()  # tasks of which it was said that they run uncached
         self.claims = ClaimDesk(
             driver, post, self._place_of, self._place_of_rider, self._look_again
         )
@@ -95,7 +96,7 @@ class CacheDesk:
             if run.state in FINAL:  # cancelled before it came here
                 continue
             cache = _cache(run)
-            key = _key_of(cache)
+            key = self._key_of(cache)
             if key is None:
                 self._driver.missed(run, now)
                 continue
@@ -116,6 +117,18 @@ class CacheDesk:
             self._asked_at[run] = self._known_at.setdefault(address, now)
             batches.setdefault((address, cache.plan.flow_run_id), []).append((run, key))
         self._send_out(batches)
+
+    def _key_of(self, cache: RunCache) -> str | None:
+        try:
+            key = cache.key()
+        except DaskflowError as error:  # what futures stand inside of has no content
+            why = cache.why = cache.status = f"{type(error).__name__}: {error}"
+            name = cache.plan.task_name
+            if name not in self._refused and not cache.plan.strict:  # strict ones fail, and say so
+                self._refused.add(name)
+                _logger.warning("task %s runs uncached: %s", name, why)
+            return None
+        return None if key is None else key.key
 
     def _send_out(
         self, batches: dict[tuple[StoreAddress, str], _Batch], *, again: bool = False
@@ -248,12 +261,3 @@ def _claim_place(address: StoreAddress, key: str) -> str:
     from daskflow.caching.claims import claim_place  # only flows that cache get here
 
     return claim_place(address.url, key)
-
-
-def _key_of(cache: RunCache) -> str | None:
-    try:
-        key = cache.key()
-    except DaskflowError as error:  # what futures stand inside of has no content
-        cache.why = cache.status = f"{type(error).__name__}: {error}"
-        return None
-    return None if key is None else key.key

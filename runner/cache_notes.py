@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from daskflow.caching.hash_writer import ATOMS
 from daskflow.caching.hashing import content_digest
 from daskflow.caching.keys import CacheKey, bind_inputs, input_parts, run_identity, run_key
-from daskflow.caching.plans import NOT_ASKED, CachePlan, DigestRef, key_from, key_of
+from daskflow.caching.plans import (
+    NOT_ASKED,
+    CachePlan,
+    DigestRef,
+    cannot_cache,
+    key_from,
+    key_of,
+)
 from daskflow.errors import DaskflowError
 from daskflow.runner.arguments import Literal, encode_live, literal_of
 from daskflow.runner.cache_status import hit_status, miss_status
@@ -245,6 +252,8 @@ def note_of(
             return RunCache(plan, None)
         return RunCache(plan, _inputs(plan, signature, args, kwargs))
     except Exception as error:  # Uncacheable, or whatever a cache_key_fn of the user raises
+        if plan.strict:
+            raise cannot_cache(plan.task_name, error) from error
         why = f"{type(error).__name__}: {error}"
         if not isinstance(error, DaskflowError):
             why = f"its cache key cannot be made: {why}"

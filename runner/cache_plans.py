@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daskflow.caching.policy import DEFAULT, NO_CACHE, CachePolicy
+from daskflow.caching.policy import DEFAULT, NO_CACHE, STRICT, CachePolicy
 from daskflow.errors import Uncacheable, UsageError
+from daskflow.results.storage_options import ResultStorage
+from daskflow.runner.cache_defaults import CacheDefaults, FlowCacheOptions
 from daskflow.runner.context import FLOW_LOGGER, FlowInfo
 from daskflow.runner.options import check_callable, check_switch
 
@@ -60,21 +62,14 @@ class CacheOptions(NamedTuple):
     expires_s: float | None
     refresh: bool | None
     persist: bool | None
-    storage: str | None
+    storage: ResultStorage | None
 
     @property
     def asks(self) -> bool:
         """Whether the task itself asks for caching."""
         if self.policy is not None:
-            return self.policy.caches or bool(self.persist)
+            return self.policy.caches or bool(self.persist or self.key_fn)
         return bool(self.key_fn or self.expires_s or self.persist)
-
-
-class FlowCacheOptions(NamedTuple):
-    """What one flow says about caching, checked."""
-
-    persist: bool | None = None
-    storage: str | None = None
 
 
 _NOTHING_SAID = FlowCacheOptions()
@@ -94,7 +89,9 @@ def check_cache_options(chosen: Mapping[str, Any]) -> CacheOptions:
             f"cache_policy={policy!r} must be a policy, such as INPUTS + TASK_SOURCE, or NO_CACHE"
         )
     key_fn = check_callable("cache_key_fn", chosen["cache_key_fn"])
-    if key_fn is not None and policy is not None:
+    if policy == STRICT and key_fn is None:
+        policy = DEFAULT + STRICT
+    if key_fn is not None and policy not in (None, STRICT):
         raise UsageError(
             f"cache_key_fn= takes the place of a policy, and cache_policy={policy!r} is given "
             "too; leave one of them out"
@@ -127,18 +124,21 @@ def _seconds(value: Any) -> float | None:
     return float(seconds)
 
 
-def check_storage(value: Any) -> str | None:
-    """The URL of `result_storage`.
+def check_storage(value: Any) -> ResultStorage | None:
+    """What `result_storage` says: a folder, a URL, or a `ResultStorage` with options.
 
     Raises
     ------
     UsageError
     """
-    if value is not None and (not isinstance(value, str) or not value.strip()):
+    if value is None or isinstance(value, ResultStorage):
+        return value
+    if not isinstance(value, str) or not value.strip():
         raise UsageError(
-            f'result_storage={value!r} must be a folder or a URL, such as "s3://bucket/results"'
+            f'result_storage={value!r} must be a folder or a URL, such as "s3://bucket/results", '
+            "or a ResultStorage with options"
         )
-    return value
+    return ResultStorage(value)
 
 
 @contextmanager
@@ -171,53 +171,68 @@ class FlowCaching:
 
     Parameters
     ----------
-    settings : Settings
+    defaults : CacheDefaults
+        What holds for tasks that do not say.
     info : FlowInfo
-    parameters : mapping
-        Of the flow run.
-    options : FlowCacheOptions, optional
-        Of the flow.
+    parameters : mapping or None
+        Of the flow run; None where they are not known.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        info: FlowInfo,
-        parameters: Mapping[str, Any],
-        options: FlowCacheOptions = _NOTHING_SAID,
+        self, defaults: CacheDefaults, info: FlowInfo, parameters: Mapping[str, Any] | None
     ) -> None:
-        self._settings = settings
+        self.defaults = defaults
         self._info = info
-        self.parameters = parameters
-        self._persist, self._storage = options
-        # asked here, where the flow starts: plans are made in other threads, too
-        self._off, self._refreshing = _off.get(), _refreshing.get()
+        self._parameters = parameters
         self._warned: set[str] = set()
         self.places: dict[str, Iterator[int]] = {}  # of runs of equal inputs that persist
+
+    @classmethod
+    def here(
+        cls,
+        settings: Settings,
+        info: FlowInfo,
+        parameters: Mapping[str, Any] | None,
+        options: FlowCacheOptions = _NOTHING_SAID,
+    ) -> FlowCaching:
+        """That of a flow run that starts here, by the settings of this process."""
+        # asked here, where the flow starts: plans are made in other threads, too
+        defaults = CacheDefaults.of(settings, options, _off.get(), _refreshing.get())
+        return cls(defaults, info, parameters)
 
     def inside(
         self, info: FlowInfo, parameters: Mapping[str, Any], options: FlowCacheOptions
     ) -> FlowCaching:
         """That of a flow run inside of this one, wherever it starts."""
-        caching = FlowCaching(self._settings, info, parameters, options)
-        caching._off |= self._off
-        caching._refreshing |= self._refreshing
-        return caching
+        defaults = self.defaults.inside(options, _off.get(), _refreshing.get())
+        return FlowCaching(defaults, info, parameters)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Of the flow run, as far as they are known here."""
+        return self._parameters or {}
 
     def plan(self, task: Task[Any, Any]) -> CachePlan | None:
-        """How the runs of `task` cache; None when they do not."""
-        options, results = task.caching, self._settings.results
+        """How the runs of `task` cache; None when they do not.
+
+        Raises
+        ------
+        Uncacheable
+            When its code, or the flow's parameters, cannot be hashed and the policy is strict.
+        UsageError
+            When there is a secret that the workers would not find.
+        """
+        options, defaults = task.caching, self.defaults
         persist = options.persist
         if persist is None and options.policy != NO_CACHE:
-            persist = self._persist
-            if persist is None and results.persist_by_default:
-                persist = True
-        if self._off or not results.enabled or not (options.asks or persist):
+            persist = defaults.keeps
+        if not defaults.enabled or not (options.asks or persist):
             return None
         # only flows that cache pay for it
-        from daskflow.caching.plans import SECRET_VARIABLE, CachePlan, StoreAddress
+        from daskflow.caching.addresses import SECRET_VARIABLE, StoreAddress
+        from daskflow.caching.plans import CachePlan
 
-        if results.secret is not None and not os.environ.get(SECRET_VARIABLE):
+        if defaults.sealed and not os.environ.get(SECRET_VARIABLE):
             raise UsageError(
                 "results.secret is set, but workers read it from the environment only; set "
                 f"{SECRET_VARIABLE} here and on every worker instead"
@@ -225,48 +240,58 @@ class FlowCaching:
         policy = options.policy
         if policy is None:
             policy = NO_CACHE if options.key_fn is not None else DEFAULT
-        names = self._refreshing
-        refresh = options.refresh
-        if refresh is None:
-            refresh = self._settings.tasks.refresh_cache
+        strict, names = defaults.strict or policy.strict, defaults.refreshing
+        refresh = defaults.refresh if options.refresh is None else options.refresh
+        url, storage_options = defaults.storage_for(options.storage)
         return CachePlan(
             task.name,
             policy,
-            self._code(task, policy),
+            self._code(task, policy, strict),
             _pickled(options.key_fn),
             self._info.id,
-            self._flow_parameters(policy),
+            self._flow_parameters(task, policy, strict),
             options.expires_s,
             refresh or "*" in names or task.name in names,
             bool(persist),
             StoreAddress(
-                options.storage or self._storage or results.storage,
-                results.allow_pickle,
-                results.secret is not None,
+                *(url, defaults.allow_pickle, defaults.sealed, storage_options),
+                defaults.timeout_s,
             ),
+            strict,
         )
 
-    def _code(self, task: Task[Any, Any], policy: CachePolicy) -> CodeDigest | None:
+    def _code(self, task: Task[Any, Any], policy: CachePolicy, strict: bool) -> CodeDigest | None:
         if "TASK_SOURCE" not in policy.components:
             return None
+        from daskflow.caching.plans import cannot_cache  # only flows that cache pay
+
         try:
             return task.code_digest
         except Uncacheable as error:
+            if strict:
+                raise cannot_cache(task.name, error) from error
             self.warn(task.name, str(error))
             return None
 
-    def _flow_parameters(self, policy: CachePolicy) -> dict[str, str] | None:
+    def _flow_parameters(
+        self, task: Task[Any, Any], policy: CachePolicy, strict: bool
+    ) -> dict[str, str] | None:
         if "FLOW_PARAMETERS" not in policy.components:
             return None
         from daskflow.caching.hashing import content_digest  # only flows that cache pay
+        from daskflow.caching.plans import cannot_cache
 
         try:
+            if self._parameters is None:
+                raise UsageError("its policy counts the flow's parameters, not known here")
             return {
                 name: content_digest(value, name=f"flow parameter {name}")
-                for name, value in self.parameters.items()
+                for name, value in self._parameters.items()
             }
         except UsageError as error:  # Uncacheable, or parameters that did not travel
-            self.warn("(all)", str(error))
+            if strict:
+                raise cannot_cache(task.name, error) from error
+            self.warn(task.name, str(error))
             return None
 
     def warn(self, task_name: str, why: str) -> None:

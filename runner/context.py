@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from daskflow.errors import UsageError
 
 if TYPE_CHECKING:
+    from daskflow.runner.cache_defaults import CacheDefaults
     from daskflow.runner.deadlines import Deadline
 
 __all__ = [
@@ -45,6 +46,7 @@ class FlowInfo(NamedTuple):
     log_level: int = logging.INFO
     attempt: int = 1
     parameters: bytes | str = b""  # pickled, for workers; a text says why they did not travel
+    caching: CacheDefaults | None = None  # for tasks that task runs call
 
 
 class TaskInfo(NamedTuple):

@@ -79,11 +79,7 @@ def _run(
     inherited = caller is not None and caller.task.log_prints
     log_prints = inherited if task.log_prints is None else task.log_prints
     info = TaskInfo(task.name, task.tags, log_prints)
-    plan = None
-    if task.caching.asks:
-        from daskflow.config import get_settings  # heavy (pydantic): only tasks that cache pay
-
-        plan = FlowCaching(get_settings(), flow, {}).plan(task)
+    plan = _caching(flow, caller).plan(task) if _may_cache(task, flow) else None
     code = Code("", None, task.is_async, info, flow, task.fn, task.timeout_s, plan)
     stage = Stage(
         Scope(flow.id, FlowRecord(flow.id, None)),
@@ -107,6 +103,30 @@ def _run(
         run.cache = note_of(plan, task.signature, args, kwargs, False, warn)
         run.cache.wanted = False
     return run, Journal(tells_failures=False), caller
+
+
+def _may_cache(task: Task[Any, Any], flow: FlowInfo) -> bool:
+    """Whether it is worth to ask: most tasks that are called neither cache nor persist."""
+    if task.caching.asks:
+        return True
+    return flow.caching is not None and bool(flow.caching.keeps)
+
+
+def _caching(flow: FlowInfo, caller: TaskRunContext | None) -> FlowCaching:
+    """That of the flow run around the call; of the settings here when there is none."""
+    if flow.caching is None:
+        from daskflow.config import get_settings  # heavy (pydantic): only tasks that cache pay
+
+        return FlowCaching.here(get_settings(), flow, {})
+    around: Any = current_flow_run.get()
+    if around is not None:
+        return FlowCaching(flow.caching, flow, around.parameters)
+    from daskflow.runner.travelling import TravelledParameters  # only tasks that cache pay
+
+    handle = current_parcel.get()
+    parcel = handle() if handle is not None else None
+    here = parcel is None or parcel.channel.live
+    return FlowCaching(flow.caching, flow, None if here else TravelledParameters(flow.parameters))
 
 
 @contextlib.contextmanager

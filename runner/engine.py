@@ -136,7 +136,7 @@ class FlowRun(FlowLife):
         self.record.guard(self.shell if self._owns_shell else None)
         cached = info, bound.arguments, flow.caching
         self.caching: FlowCaching = (
-            parent.caching.inside(*cached) if parent else FlowCaching(settings, *cached)
+            parent.caching.inside(*cached) if parent else FlowCaching.here(settings, *cached)
         )
         shared = info, self.log_prints, settings, self.record, self.shell
         runs = TaskRuns(*shared, self.caching, flow.retries, resumption=self.resumption)

@@ -89,7 +89,7 @@ class TaskRuns:
         calls: HookCalls | None = None,
         resumption: Resumption | None = None,
     ) -> None:
-        self._info = info
+        self._info = info._replace(caching=caching.defaults)
         self._log_prints = log_prints
         self._settings = settings
         self._defaults = settings.tasks

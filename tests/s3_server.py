@@ -7,8 +7,10 @@ Run as a script it is the server: it prints its port and logs ``METHOD path?quer
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 import urllib.request
 import uuid
 from pathlib import Path
@@ -32,6 +34,7 @@ class S3Server:
     def __init__(self, folder: Path) -> None:
         self._log = folder / "requests.log"
         self._log.touch()
+        self._delay = self._log.with_suffix(".delay")
         self._seen = 0
         command = [sys.executable, __file__, str(self._log)]
         environment = os.environ | {"MOTO_ACCOUNT_ID": "123456789012"}
@@ -63,8 +66,21 @@ class S3Server:
         new, self._seen = lines[self._seen :], len(lines)
         return new
 
+    def stop(self) -> None:
+        """Let it accept connections and answer nothing, as a server that hangs."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def answer_after(self, seconds: float) -> None:
+        """Wait for so long before each answer."""
+        self._delay.write_text(str(seconds))
+
     def close(self) -> None:
         """End the server."""
+        self._process.send_signal(signal.SIGCONT)
         self._process.terminate()
         self._process.wait()
         assert self._process.stdout is not None
@@ -76,12 +92,14 @@ def main(log: str) -> None:
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     application = DomainDispatcherApplication(create_backend_app)
-    lines = open(log, "a", buffering=1)
+    lines, delay = open(log, "a", buffering=1), Path(log).with_suffix(".delay")
 
     def logged(environ, start_response):
         verb, query = environ["REQUEST_METHOD"], environ["QUERY_STRING"]
         verb = "LIST" if "list-type=2" in query else verb
         lines.write(f"{verb} {environ['PATH_INFO']}?{query}\n")
+        if delay.exists():
+            time.sleep(float(delay.read_text() or 0))
         return application(environ, start_response)
 
     WSGIRequestHandler.protocol_version = "HTTP/1.1"

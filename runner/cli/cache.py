@@ -12,6 +12,8 @@ from daskflow.caching.index import Entry
 from daskflow.caching.store import ResultStore
 from daskflow.config import get_settings
 from daskflow.errors import NotFoundError, UsageError
+from daskflow.results.storage_options import ResultStorage
+from daskflow.runner.cache_defaults import chosen_storage
 from daskflow.runner.cache_status import read_status
 from daskflow.runner.cli.cache_why import Why, why_of
 from daskflow.runner.cli.output import json_option, print_json, print_table
@@ -36,11 +38,20 @@ def cache() -> None:
     """
 
 
-def result_store(url: str | None) -> ResultStore:
-    """Return the result store at `url`, or that of the settings."""
+def result_store(asked: str | ResultStorage | None) -> ResultStore:
+    """Return the result store that is asked for, or that of the settings."""
     results = get_settings().results
     secret = results.secret.get_secret_value().encode() if results.secret else None
-    return ResultStore(url or results.storage, secret=secret, allow_pickle=results.allow_pickle)
+    known = ResultStorage(results.storage, results.storage_options)
+    asked = ResultStorage(asked) if isinstance(asked, str) else asked or known
+    url, options = chosen_storage(asked, known)
+    return ResultStore(
+        url,
+        secret=secret,
+        allow_pickle=results.allow_pickle,
+        options=options,
+        timeout_s=results.timeout_seconds,
+    )
 
 
 @cache.command("ls")

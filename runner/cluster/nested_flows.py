@@ -117,6 +117,7 @@ class NestedFlowRun(FlowLife):
             flow.name,
             tags_of_flow_run(outer.tags),
             outer.log_level,
+            caching=outer.caching and outer.caching.inside(flow.caching),
         )
         inherited = around.log_prints if around else caller.task.log_prints
         super().__init__(flow, bound, info, around, inherited)

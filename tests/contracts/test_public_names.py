@@ -18,6 +18,8 @@ PROMISED = {
     "INPUTS",
     "NO_CACHE",
     "RUN_ID",
+    "ResultStorage",
+    "STRICT",
     "TASK_SOURCE",
     "DaskTaskRunner",
     "DaskflowError",

@@ -12,6 +12,7 @@ from daskflow import (
     INPUTS,
     NO_CACHE,
     RUN_ID,
+    STRICT,
     TASK_SOURCE,
     CachePolicy,
 )
@@ -50,11 +51,13 @@ def test_only_the_empty_policy_does_not_cache():
         (RUN_ID + INPUTS, "INPUTS + RUN_ID"),
         (INPUTS - "b" - "a", "INPUTS - 'a' - 'b'"),
         (DEFAULT - "a", "(INPUTS + TASK_SOURCE) - 'a'"),
+        (STRICT + INPUTS, "INPUTS + STRICT"),
+        (INPUTS - "a" + STRICT, "(INPUTS + STRICT) - 'a'"),
     ],
 )
 def test_a_policy_reads_like_what_makes_it(policy, words):
     assert repr(policy) == words
-    names = {"INPUTS": INPUTS, "TASK_SOURCE": TASK_SOURCE, "RUN_ID": RUN_ID, "NO_CACHE": NO_CACHE}
+    names = {str(each): each for each in (INPUTS, TASK_SOURCE, RUN_ID, NO_CACHE, STRICT)}
     assert eval(words, names) == policy
 
 

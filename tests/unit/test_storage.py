@@ -14,7 +14,8 @@ import pytest
 
 from daskflow.errors import StoreError, UsageError
 from daskflow.results import storage as storage_module
-from daskflow.results.storage import Storage, without_credentials
+from daskflow.results.storage import Storage
+from daskflow.results.storage_options import without_credentials
 
 
 @pytest.fixture(params=["file", "plain", "memory", "s3"])
@@ -199,12 +200,12 @@ def test_a_conflict_is_tried_again_and_a_lost_race_is_no_error(monkeypatch, s3_u
     storage = Storage(s3_url)
     said = []
 
-    def conflict(*_, **__):
+    async def conflict(*_, **__):
         said.append(1)
         error = OSError(errno.EBUSY, "conditional request conflict")
         raise error if len(said) < 3 else FileExistsError
 
-    monkeypatch.setattr(storage._fs, "pipe_file", conflict)
+    monkeypatch.setattr(storage._fs, "_pipe_file", conflict)
     monkeypatch.setattr("time.sleep", lambda _: None)
     assert not storage.create("a", b"1")
     assert len(said) == 3

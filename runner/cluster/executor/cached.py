@@ -24,6 +24,7 @@ from daskflow.caching.plans import (
     CachePlan,
     DigestRef,
     StoredRef,
+    cannot_cache,
     inputs_of,
     key_of,
     open_store,
@@ -180,6 +181,8 @@ def run_cached(
 def look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Bound) -> Looked:
     """Find out the key of a run, and whether there is a result under it."""
     key, why = ask.key, ask.why
+    if plan.strict and why not in (None, NOT_ASKED):
+        raise cannot_cache(plan.task_name, Uncacheable(why))
     if key is None and why is None:
         try:
             given = bound.call() if plan.key_fn is not None else bound.call_by_digests()
@@ -187,6 +190,8 @@ def look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Boun
         except MissingInput:
             raise
         except Exception as error:  # Uncacheable, or whatever a cache_key_fn of the user raises
+            if plan.strict:
+                raise cannot_cache(plan.task_name, error) from error
             why = _reason(error)
             _warn(plan, "key", "runs uncached", why)
         if key is None and why is None and plan.only_persists:
@@ -246,6 +251,8 @@ def finish(looked: Looked, run_id: str, result: Any, duration_s: float, at: floa
     ------
     StoreError
         When a result that must persist cannot be stored.
+    Uncacheable
+        When it has no content to hash, or no codec may hold it, and the plan is strict.
     """
     plan, key = looked.plan, looked.key
     if key is None and plan.required:
@@ -257,10 +264,12 @@ def finish(looked: Looked, run_id: str, result: Any, duration_s: float, at: floa
         digest = _digest_of_result(result, plan)
         prepared = _prepare(plan, key, result, digest, duration_s, at)
     except (DaskflowError, OSError) as error:
+        about = "result" if isinstance(error, (Uncacheable, PickleRefused)) else "store"
+        if plan.strict and about == "result":
+            raise cannot_cache(plan.task_name, error) from error
         if plan.required:
             raise _unstored(plan, error) from error
         why = _reason(error)
-        about = "result" if isinstance(error, (Uncacheable, PickleRefused)) else "store"
         _warn(plan, about, "does not cache its result", why)
         return Made(result, key.key, digest, None, plan, why)
     replace = plan.refresh or looked.ask.replace
@@ -283,7 +292,7 @@ def _digest_of_result(result: Any, plan: CachePlan) -> str:
     try:
         return content_digest(result, name="the result")
     except Uncacheable:
-        if not plan.required:
+        if plan.strict or not plan.required:
             raise
         # it persists all the same, and nothing downstream takes it for another result
         return hashlib.sha256(uuid.uuid4().bytes).hexdigest()
@@ -325,7 +334,8 @@ def _reason(error: BaseException) -> str:
 
 def _warn(plan: CachePlan, what: str, does: str, why: str) -> None:
     """Once per task, flow run and process."""
-    key = plan.flow_run_id, plan.task_name, what
+    # what a storage says, it says to all tasks
+    key = plan.flow_run_id, plan.store.url if what == "store" else plan.task_name, what
     if key not in _warned:
         if len(_warned) > 10_000:
             _warned.clear()

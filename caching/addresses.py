@@ -1,0 +1,121 @@
+"""Where a result store is, as it travels: each process opens it with its own secret.
+
+Loads no pyarrow: a process that only makes keys imports this.  The secret is read from the
+environment of each process and is in no pickle; options of the file system travel as they were
+given, see `daskflow.results.storage_options`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from daskflow.errors import UsageError
+from daskflow.results.storage_options import StorageOptions, without_credentials
+
+if TYPE_CHECKING:
+    from daskflow.caching.index import Entry
+    from daskflow.caching.store import ResultStore
+
+__all__ = ["SECRET_VARIABLE", "StoreAddress", "StoredRef", "open_store", "secret_here"]
+
+SECRET_VARIABLE = "DASKFLOW_RESULTS__SECRET"
+_OPEN = 8  # stores that a process keeps open
+
+
+class StoreAddress(NamedTuple):
+    """Where results are kept; opened in each process, with the secret of that process.
+
+    Attributes
+    ----------
+    url : str
+    allow_pickle : bool
+    sealed : bool
+        Entries carry an HMAC of the secret in ``DASKFLOW_RESULTS__SECRET``.
+    options : StorageOptions
+        Of the fsspec file system.
+    timeout_s : float
+        That one request may take (seconds).
+    """
+
+    url: str
+    allow_pickle: bool = True
+    sealed: bool = False
+    options: StorageOptions = StorageOptions()
+    timeout_s: float = 30.0
+
+    def __repr__(self) -> str:
+        return f"StoreAddress({without_credentials(self.url)!r}, {self.options!r})"
+
+
+class StoredRef(NamedTuple):
+    """A result in a store: where, and its index entry."""
+
+    store: StoreAddress
+    entry: Entry
+
+    def load(self, *, checked: bool = False) -> Any:
+        """Return the value, fresh; `checked`: this process has looked the entry up.
+
+        Raises
+        ------
+        ResultGone
+            When it is not there any more, or damaged.
+        StoreError
+            When the storage cannot answer.
+        """
+        return open_store(self.store).load(self.entry, checked=checked)
+
+
+def secret_here(url: str, sealed: bool) -> bytes | None:
+    """Return the secret of this process for a store that is sealed with one, else None.
+
+    Raises
+    ------
+    UsageError
+        When it is sealed, and no secret is set here.
+    """
+    if not sealed:
+        return None
+    secret = os.environ.get(SECRET_VARIABLE, "").encode()
+    if not secret:
+        raise UsageError(
+            f"the result store {without_credentials(url)!r} is sealed with a secret, and "
+            f"{SECRET_VARIABLE} is not set in this process; set it on every worker"
+        )
+    return secret
+
+
+_stores: OrderedDict[tuple[str, StoreAddress], ResultStore] = OrderedDict()
+_lock = threading.Lock()
+
+
+def open_store(address: StoreAddress, flow_run_id: str = "") -> ResultStore:
+    """Return the store at `address`, one object per process and flow run.
+
+    A store object remembers misses, so that of an earlier flow run would miss what came since.
+    """
+    key = flow_run_id, address
+    with _lock:
+        store = _stores.get(key)
+        if store is None:
+            store = _stores[key] = _new_store(address)
+            while len(_stores) > _OPEN:
+                _stores.popitem(last=False)
+        else:
+            _stores.move_to_end(key)
+        return store
+
+
+def _new_store(address: StoreAddress) -> ResultStore:
+    from daskflow.caching.store import ResultStore  # loads pyarrow: only where results are cached
+
+    return ResultStore(
+        address.url,
+        secret=secret_here(address.url, address.sealed),
+        allow_pickle=address.allow_pickle,
+        options=address.options,
+        timeout_s=address.timeout_s,
+    )

@@ -22,7 +22,6 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
-from daskflow.runner.delivering import Deliverer
 from daskflow.runner.garbage import patient_collector
 from daskflow.runner.inbox import Inbox
 from daskflow.runner.nesting import Nesting
@@ -68,8 +67,7 @@ class DriverThread(Inbox):
         self.outlet = outlet
         self.session: Session | None = None
         self.driver = Driver(rules, random.random)
-        self._deliverer = Deliverer(self._answer)
-        self.nesting = Nesting(self.driver, self._deliverer, self.hurry)
+        self.nesting = Nesting(self.driver, self._answer, self.hurry)
         self.changed = threading.Condition()
         self.broken: BaseException | None = None
         self.refused: DaskflowError | None = None  # why there is no session
@@ -377,7 +375,6 @@ class DriverThread(Inbox):
                 closing.callback(thread.join, _OLD_SESSION_S)
             if self.session is not None:
                 closing.callback(self.session.close)
-            closing.callback(self._deliverer.close)
             closing.callback(self._desk.close)
             if self._dispatch is not None:
                 closing.callback(self._dispatch.close)

@@ -29,8 +29,9 @@ from daskflow.runner.cluster.deaths import (
     executing_on,
     last_lines,
 )
+from daskflow.runner.cluster.delivering import Deliverer
 from daskflow.runner.cluster.draining import LEAVING
-from daskflow.runner.cluster.entries import deliver, entry, live_entry, tell_cancelled
+from daskflow.runner.cluster.entries import entry, live_entry, tell_cancelled
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
@@ -91,6 +92,7 @@ class Dispatch:
         self._live_entry = run_live_parcel if session.at_home else live_entry
         self._requests = Requests(session.client)
         self._placing = Placing(session, self._requests)
+        self._deliverer = Deliverer(session)
         self._token = uuid.uuid4().hex[:8]
         self._futures: dict[int, Any] = {}
         self._workers: dict[int, str] = {}  # where a parcel was last heard of
@@ -116,8 +118,9 @@ class Dispatch:
             if isinstance(message, dict):
                 action = message.get("action")
                 if action in ("add-worker", "remove-worker"):
-                    expected = bool(message.get("expected"))
-                    on_worker(WorkerNews(action, str(message.get("worker")), expected))
+                    expected, worker = bool(message.get("expected")), str(message.get("worker"))
+                    self._deliverer.worker(worker, came=action == "add-worker")
+                    on_worker(WorkerNews(action, worker, expected))
 
         self.client.subscribe_topic("all", worker_event)
 
@@ -280,8 +283,8 @@ class Dispatch:
         return now - self._heard_at.setdefault(parcel_id, now)
 
     def answer(self, worker: str, answers: list[Answer]) -> None:
-        """Tell a worker what became of runs that its tasks asked for; waits for the worker."""
-        self.client.run(deliver, pickle.dumps(answers, 5), workers=[worker])
+        """Tell a worker what became of runs that its tasks asked for; waits for nobody."""
+        self._deliverer.send(worker, answers)
 
     def tell_cancelled(self, parcels: Sequence[Parcel]) -> None:
         """Let the bodies of what still executes know that nobody wants it; waits for nobody."""
@@ -379,6 +382,7 @@ class Dispatch:
     def close(self) -> None:
         """Let go of everything that this dispatch holds on the cluster."""
         receivers.pop(self.topic, None)
+        self._deliverer.close()
         if not self.is_connected():
             return
         for parcel_id in list(self._futures):

@@ -60,11 +60,9 @@ class Deliverer:
             self._sending[worker] = asyncio.create_task(self._send(worker))
 
     async def _send(self, worker: str) -> None:
-        try:
-            while answers := self._waiting.pop(worker, None):
-                await self._deliver(worker, pickle.dumps(answers, 5))
-        finally:
-            self._sending.pop(worker, None)
+        while answers := self._waiting.pop(worker, None):
+            await self._deliver(worker, pickle.dumps(answers, 5))
+        del self._sending[worker]
 
     async def _deliver(self, worker: str, blob: bytes) -> None:
         while True:
@@ -82,7 +80,7 @@ class Deliverer:
     def _forget(self, worker: str) -> None:
         self._gone.add(worker)
         self._waiting.pop(worker, None)
-        if (sending := self._sending.get(worker)) is not None:
+        if (sending := self._sending.pop(worker, None)) is not None:
             sending.cancel()
 
     def _close(self) -> None:

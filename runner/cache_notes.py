@@ -144,17 +144,21 @@ class RunCache(CacheNote):
         """What goes to the worker with the run."""
         # once: what is sent again may have been stored by who was lost before it told
         absent, self.absent = self.absent, False
+        again, self.lost = self.lost and not redo, False
         plan, before = self.plan, self.resumption
         if not plan.only_persists:
             key = self.key() if self.why is None else None
-            ask = KeyAsk(key, fresh=redo or absent, replace=redo, why=self.why)
+            fresh = redo or (absent and not again)
+            ask = KeyAsk(key, fresh=fresh, replace=redo, why=self.why, again=again)
         else:
             try:
                 key = self.key()
             except DaskflowError:  # futures stand inside of what has no content: it persists anyway
                 key, self._inputs, self.why = None, None, NOT_ASKED
             redo = redo or self._renewed
-            ask = KeyAsk(key, fresh=redo or before is None, replace=redo, why=self.why)
+            again = again and not redo
+            fresh = redo or (before is None and not again)
+            ask = KeyAsk(key, fresh=fresh, replace=redo, why=self.why, again=again)
         if before is None or key is not None or redo:
             return ask
         return ask._replace(earlier=before.offer(plan.task_name), turn=self.turn)

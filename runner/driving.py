@@ -22,7 +22,6 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run, Scope
 from daskflow.runner.core.packing import PackingRules
 from daskflow.runner.core.states import FINAL
-from daskflow.runner.delivering import Deliverer
 from daskflow.runner.dropping import Dropping
 from daskflow.runner.garbage import patient_collector
 from daskflow.runner.inbox import Inbox
@@ -68,8 +67,7 @@ class DriverThread(Inbox):
         self.outlet = outlet
         self.session: Session | None = None
         self.driver = Driver(rules, random.random)
-        self._deliverer = Deliverer(self._answer)
-        self.nesting = Nesting(self.driver, self._deliverer, self.hurry)
+        self.nesting = Nesting(self.driver, self._answer, self.hurry)
         self.changed = threading.Condition()
         self.broken: BaseException | None = None
         self.refused: DaskflowError | None = None  # why there is no session
@@ -312,7 +310,7 @@ class DriverThread(Inbox):
 
     def _answer(self, worker: str, answers: list[Answer]) -> None:
         if self._dispatch is not None:
-            self._dispatch.calls.answer(worker, answers)
+            self._dispatch.answer(worker, answers)
 
     def _forget_nested(self) -> None:
         """Runs that asked for others and are not in a parcel any more let go of them."""
@@ -365,7 +363,6 @@ class DriverThread(Inbox):
                 closing.callback(thread.join, _OLD_SESSION_S)
             if self.session is not None:
                 closing.callback(self.session.close)
-            closing.callback(self._deliverer.close)
             closing.callback(self._desk.close)
             if self._dispatch is not None:
                 closing.callback(self._dispatch.close)

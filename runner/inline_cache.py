@@ -40,7 +40,7 @@ def look_inline(run: Run, function: Callable[..., Any], values: Sequence[Any]) -
     if deps and ask.key is not None and ask.why is None:
         # inputs are the very objects that earlier runs returned, and may have been changed since
         ask = ask._replace(key=None)
-    looked = look(cache.plan, ask, function, bound)
+    looked = look(cache.plan, ask, run.task_run_id, function, bound)
     entry = looked.entry
     if entry is None:
         return looked

@@ -65,16 +65,21 @@ class ForeignCluster:
         for _ in range(n_workers):
             self.add_worker()
 
-    def add_worker(self, *options: str, nanny: bool = False) -> str:
+    def add_worker(self, *options: str, nanny: bool = False, through: str = "") -> str:
         """Start one more worker of one thread and return its name.
 
-        Without a nanny, the process in `workers` is the one that executes tasks.
+        Without a nanny, the process in `workers` is the one that executes tasks.  `through` is
+        another address under which it reaches the scheduler.
         """
         name = f"foreign-{len(self.workers)}"
         options = ("--nanny" if nanny else "--no-nanny", "--nthreads", "1", *options)
         folder = ("--local-directory", str(self.folder))
         self.workers[name] = self._popen(
-            name, ["worker", self.address, "--name", name, "--memory-limit", "0", *folder, *options]
+            name,
+            [
+                *("worker", through or self.address, "--name", name, "--memory-limit", "0"),
+                *(*folder, *options),
+            ],
         )
         return name
 
@@ -127,9 +132,10 @@ class ForeignCluster:
     def _popen(self, name: str, arguments: list[str]) -> subprocess.Popen[bytes]:
         """Run ``dask …`` with the repository importable, so test modules are too."""
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        place = LOOPBACK[2:] if "--listen-address" in arguments else LOOPBACK
         with (self.folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "dask", arguments[0], *LOOPBACK, *arguments[1:]],
+                [sys.executable, "-m", "dask", arguments[0], *place, *arguments[1:]],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from daskflow.runner.cluster.answers import Answer
-from daskflow.runner.cluster.entries import deliver, recycle, tell_cancelled
+from daskflow.runner.cluster.entries import recycle, tell_cancelled
 from daskflow.runner.cluster.session import Session
 
 __all__ = ["WorkerCalls"]
@@ -30,10 +28,6 @@ class WorkerCalls:
     def __init__(self, session: Session, places: Mapping[int, str]) -> None:
         self._session = session
         self._places = places
-
-    def answer(self, worker: str, answers: list[Answer]) -> None:
-        """Tell a worker what became of runs that its tasks asked for; waits for the worker."""
-        self._session.client.run(deliver, pickle.dumps(answers, 5), workers=[worker])
 
     def tell_cancelled(self, numbers: Mapping[int, Sequence[int]]) -> None:
         """Let the bodies of runs know, by parcel, that nobody wants them any more."""

@@ -19,6 +19,7 @@ import dask
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from daskflow.errors import ClusterError
+from daskflow.runner.cluster.answers import Answer
 from daskflow.runner.cluster.calling import WorkerCalls
 from daskflow.runner.cluster.deaths import (
     DEATH,
@@ -28,6 +29,7 @@ from daskflow.runner.cluster.deaths import (
     executing_on,
     last_lines,
 )
+from daskflow.runner.cluster.delivering import Deliverer
 from daskflow.runner.cluster.draining import LEAVING
 from daskflow.runner.cluster.entries import entry, live_entry
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
@@ -92,6 +94,7 @@ class Dispatch:
         self._live_entry = run_live_parcel if session.at_home else live_entry
         self._requests = Requests(session.client)
         self._placing = Placing(session, self._requests)
+        self._deliverer = Deliverer(session)
         self._token = uuid.uuid4().hex[:8]
         self._futures: dict[int, Any] = {}
         self._workers: dict[int, str] = {}  # where a parcel was last heard of
@@ -118,8 +121,9 @@ class Dispatch:
             if isinstance(message, dict):
                 action = message.get("action")
                 if action in ("add-worker", "remove-worker"):
-                    expected = bool(message.get("expected"))
-                    on_worker(WorkerNews(action, str(message.get("worker")), expected))
+                    expected, worker = bool(message.get("expected")), str(message.get("worker"))
+                    self._deliverer.worker(worker, came=action == "add-worker")
+                    on_worker(WorkerNews(action, worker, expected))
 
         self.client.subscribe_topic("all", worker_event)
 
@@ -289,6 +293,10 @@ class Dispatch:
         """Seconds since the first look at, or the last report of, this parcel."""
         return now - self._heard_at.setdefault(parcel_id, now)
 
+    def answer(self, worker: str, answers: list[Answer]) -> None:
+        """Tell a worker what became of runs that its tasks asked for; waits for nobody."""
+        self._deliverer.send(worker, answers)
+
     def release(self, parcel_id: int) -> None:
         """Nothing more is expected of this parcel."""
         self._futures.pop(parcel_id, None)
@@ -377,6 +385,7 @@ class Dispatch:
     def close(self) -> None:
         """Let go of everything that this dispatch holds on the cluster."""
         receivers.pop(self.topic, None)
+        self._deliverer.close()
         if not self.is_connected():
             return
         for parcel_id in list(self._futures):

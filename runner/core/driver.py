@@ -262,6 +262,9 @@ class Driver:
             have started.  If not, a run is charged from its second loss on.
         """
         remaining = self._close(parcel_id)
+        for run in remaining:
+            if run.cache is not None:
+                run.cache.lost = True
         guilty: set[Run] = set()
         if not expected and executing is not None:
             guilty = {run for run in remaining if run.number in executing}

@@ -168,12 +168,13 @@ class Stage:
 class CacheNote:
     """What the core knows of a run that may be cached; the shell's class knows more."""
 
-    __slots__ = ("hit", "status", "wanted")
+    __slots__ = ("hit", "lost", "status", "wanted")
 
     def __init__(self) -> None:
         self.status: str | None = None  # for the record
         self.wanted = True  # to be looked up before it is queued
         self.hit = False
+        self.lost = False  # with its parcel, which may have stored its result untold
 
 
 class Run:

@@ -142,7 +142,7 @@ class _Together:
             result: Any = None
             if committing is not None:
                 bound = committing.bound(payload, bindings, self._inputs, self._kept)
-                looked = await asyncio.to_thread(committing.look, place, number, bound)
+                looked = await asyncio.to_thread(committing.look, place, context, bound)
                 result = committing.found_by(looked)
             if result is None:
                 values = bind(bindings, self._inputs, self._kept) if bindings else ()

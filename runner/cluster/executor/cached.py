@@ -71,6 +71,8 @@ class KeyAsk(NamedTuple):
         Of a flow run that was resumed: keys of what it has committed, by `run_identity`.
     turn : int
         Place of the run among those that may be its equals.
+    again : bool
+        It was sent before and lost: its result may have been stored and not told.
     """
 
     key: CacheKey | None = None
@@ -79,6 +81,7 @@ class KeyAsk(NamedTuple):
     why: str | None = None
     earlier: Mapping[str, Sequence[str]] | None = None
     turn: int = 0
+    again: bool = False
 
 
 class Looked(NamedTuple):
@@ -169,7 +172,7 @@ def run_cached(
     clock : callable
         Seconds, for how long the body took.
     """
-    looked = look(plan, ask, function, bound)
+    looked = look(plan, ask, run_id, function, bound)
     if (found := found_by(looked)) is not None:
         return found
     args, kwargs = bound.call()
@@ -178,8 +181,17 @@ def run_cached(
     return finish(looked, run_id, result, clock() - began, began)
 
 
-def look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Bound) -> Looked:
+def look(
+    plan: CachePlan, ask: KeyAsk, run_id: str, function: Callable[..., Any], bound: Bound
+) -> Looked:
     """Find out the key of a run, and whether there is a result under it."""
+    looked = _look(plan, ask, function, bound)
+    if ask.again and looked.key is None and looked.entry is None and plan.required:
+        return looked._replace(entry=_entry(plan, _own_key(looked, run_id).key))
+    return looked
+
+
+def _look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Bound) -> Looked:
     key, why = ask.key, ask.why
     if plan.strict and why not in (None, NOT_ASKED):
         raise cannot_cache(plan.task_name, Uncacheable(why))
@@ -228,12 +240,21 @@ def _committed(plan: CachePlan, ask: KeyAsk, parts: Mapping[str, str]) -> Entry 
     keys = ask.earlier.get(run_identity(plan.task_name, parts))
     if not keys:
         return None
-    key = keys[ask.turn % len(keys)]
+    return _entry(plan, keys[ask.turn % len(keys)])
+
+
+def _entry(plan: CachePlan, key: str) -> Entry | None:
     try:
         return open_store(plan.store, plan.flow_run_id).lookup([key]).get(key)
     except DaskflowError as error:
         _warn(plan, "store", "looked nothing up", _reason(error))
         return None
+
+
+def _own_key(looked: Looked, run_id: str) -> CacheKey:
+    """Of a result that persists and has no cache key."""
+    flow_run_id = looked.plan.flow_run_id
+    return run_key(flow_run_id, f"task run {run_id}", looked.parts or {})
 
 
 def found_by(looked: Looked) -> Cached | None:
@@ -256,7 +277,7 @@ def finish(looked: Looked, run_id: str, result: Any, duration_s: float, at: floa
     """
     plan, key = looked.plan, looked.key
     if key is None and plan.required:
-        key = run_key(plan.flow_run_id, f"task run {run_id}", looked.parts or {})
+        key = _own_key(looked, run_id)
     if key is None:
         return Made(result, None, None, None, plan, looked.why or NOT_ASKED)
     digest = None

@@ -6,9 +6,10 @@ Invariant: a result that persists is in its store before its outcome is told.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from daskflow.caching.plans import StoredRef
+from daskflow.caching.plans import CachePlan, StoreAddress, StoredRef, open_store
 from daskflow.errors import DaskflowError
 from daskflow.runner.cluster.executor.active import ActiveParcel
 from daskflow.runner.cluster.executor.attempt import Kept, tell_error, tell_result
@@ -65,6 +66,7 @@ class Committing:
 
     def __init__(self, parcel: ActiveParcel, functions: Any) -> None:
         self.digests: dict[int, str] = {}
+        self._looked_anew: set[tuple[StoreAddress, str]] = set()
         self._parcel = parcel
         self._functions = functions
         self._waiting: deque[_Waiting] = parcel.unstored
@@ -87,11 +89,21 @@ class Committing:
             return ask._replace(key=None, fresh=ask.replace)  # it may be one that is there
         return ask
 
-    def look(self, place: int, number: int, bound: Bound) -> Looked:
+    def _look_anew(self, plan: CachePlan, ask: KeyAsk) -> None:
+        """Once for a parcel of lost runs: this process may have looked before they were stored."""
+        place = plan.store, plan.flow_run_id
+        if ask.again and place not in self._looked_anew:
+            self._looked_anew.add(place)
+            with suppress(DaskflowError):  # told when it is looked up
+                open_store(*place).forget()
+
+    def look(self, place: int, context: TaskRunContext, bound: Bound) -> Looked:
         """Look an async run up; its body is awaited by the caller, who calls `finish` then."""
         plan = self._parcel.order.codes[place].cache
         assert plan is not None
-        return look(plan, self._ask(number, bound), self._functions[place], bound)
+        ask = self._ask(context.number, bound)
+        self._look_anew(plan, ask)
+        return look(plan, ask, context.id, self._functions[place], bound)
 
     found_by = staticmethod(found_by)
     finish = staticmethod(finish)
@@ -101,6 +113,7 @@ class Committing:
         plan = self._parcel.order.codes[place].cache
         assert plan is not None
         function, ask = self._functions[place], self._ask(context.number, bound)
+        self._look_anew(plan, ask)
         return run_cached(plan, ask, context.id, function, call, bound, self._parcel.now)
 
     def tell(

@@ -37,10 +37,12 @@ from daskflow.results.files import (
     checksum_of,
     file_checksum,
     iter_batches,
+    new_check,
     read_file,
     read_payload,
     read_whole,
 )
+from daskflow.results.plain_files import read_plain
 from daskflow.results.storage import TIMEOUT_S, Storage
 from daskflow.results.storage_options import StorageOptions
 
@@ -228,6 +230,10 @@ class ResultReader:
             yield from iter_batches(path, rows)
 
     def _from_blob(self, entry: Entry, path: Path) -> EncodedValue:
+        check = new_check(strong=self.strong)
+        if (plain := read_plain(path, check)) is not None:
+            self._check_blob(entry, (check.hexdigest(), plain.size_bytes))
+            return plain.encoded(entry.codec)
         if entry.size_bytes > AT_ONCE_BYTES:
             self.check_blob(entry, path)
             return read_file(entry.codec, path)

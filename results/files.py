@@ -24,11 +24,13 @@ import xxhash
 
 from daskflow.results.encoded import EncodedValue
 from daskflow.results.parts import CHUNK_BYTES, parts_table
+from daskflow.results.plain_parquet import is_plain, plain_pieces
 
 __all__ = [
     "checksum_of",
     "file_checksum",
     "iter_batches",
+    "new_check",
     "read_file",
     "read_payload",
     "read_whole",
@@ -39,6 +41,7 @@ __all__ = [
 ROW_GROUP_BYTES = 64 << 20
 THREADS_FROM_BYTES = 8 << 20
 _AT_ONCE_BYTES = 4 << 20  # a table of this size is written in memory first: a fifth less time
+_PLAIN_COLUMN_BYTES = 8 << 10
 _META = b"daskflow"
 _SAMPLE_BYTES = 16 << 10  # of a column of numbers, which says whether it compresses
 _WORTH = 0.7  # what is left, at most
@@ -68,6 +71,8 @@ def write_file(encoded: EncodedValue, file: BinaryIO, *, strong: bool) -> tuple[
     """Write an encoded value to a file; return the checksum of its bytes and their number."""
     if encoded.table is None:
         encoded = encoded._replace(table=parts_table([encoded.payload or b""]))
+    if encoded.meta.get("schema") and _is_worth_it(encoded.table):
+        return _write_plain(encoded, file, strong)
     if encoded.table is not None and encoded.table.nbytes <= _AT_ONCE_BYTES:
         whole = pa.BufferOutputStream()
         _write(encoded, whole)
@@ -81,6 +86,28 @@ def write_file(encoded: EncodedValue, file: BinaryIO, *, strong: bool) -> tuple[
     finally:
         sink.finish()
     return sink.digest.hexdigest(), sink.size_bytes
+
+
+def _is_worth_it(table: pa.Table) -> bool:
+    """Say whether a table is written as plain numbers: small columns are cheaper by Arrow."""
+    large = table.nbytes >= _PLAIN_COLUMN_BYTES * table.num_columns
+    return large and is_plain(table) and not _shrinks(table)
+
+
+def _write_plain(encoded: EncodedValue, file: BinaryIO, strong: bool) -> tuple[str, int]:
+    sink = _Hashing(file) if strong else _Checking(file)
+    said = {"codec": encoded.codec, "meta": encoded.meta}
+    try:
+        for piece in plain_pieces(encoded.table, said, _group_rows(encoded.table)):
+            sink.write(piece)
+    finally:
+        sink.finish()
+    return sink.digest.hexdigest(), sink.size_bytes
+
+
+def new_check(*, strong: bool) -> Any:
+    """Return the hash whose digest is the checksum of a file."""
+    return hashlib.sha256() if strong else xxhash.xxh3_128()
 
 
 def checksum_of(data: bytes, *, strong: bool) -> tuple[str, int]:
@@ -134,10 +161,14 @@ def _write(encoded: EncodedValue, sink: Any) -> None:
         data_page_size=CHUNK_BYTES if raw else None,
         write_page_checksum=False,  # the digest covers every byte
     ) as writer:
-        rows = max(1, int(ROW_GROUP_BYTES * table.num_rows / max(table.nbytes, 1)))
+        rows = _group_rows(table)
         for start in range(0, max(table.num_rows, 1), rows):
             part = table.slice(start, rows)
             writer.write_table(part.replace_schema_metadata(schema.metadata), rows)
+
+
+def _group_rows(table: pa.Table) -> int:
+    return max(1, int(ROW_GROUP_BYTES * table.num_rows / max(table.nbytes, 1)))
 
 
 def _compression(table: pa.Table) -> Any:
@@ -163,6 +194,12 @@ def _compresses(column: pa.ChunkedArray) -> bool:
     if sample.size < _SAMPLE_BYTES:
         return True
     return bool(len(_lz4.compress(sample)) < _WORTH * sample.size)
+
+
+def _shrinks(table: pa.Table) -> bool:
+    """Say whether compression saves so much of a table of numbers that it is worth its time."""
+    left = sum(column.nbytes * (_WORTH if _compresses(column) else 1.0) for column in table.columns)
+    return bool(left < 0.8 * table.nbytes)
 
 
 def _dictionary_columns(schema: pa.Schema) -> Any:

@@ -78,6 +78,7 @@ class Cancellation:
         self._due = 0.0  # monotonic: when the grace is over
         self._members: dict[int, Member] = {}
         self._lock = threading.Lock()
+        self._came = threading.Event()
         self._interrupt: Callable[[], object] | None = None  # ends the function of the outermost
 
     # -- the flow runs -------------------------------------------------------------------------
@@ -101,6 +102,11 @@ class Cancellation:
         """Seconds of grace that are left to running task runs."""
         return max(0.0, self._due - time.monotonic())
 
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, unless nothing more is to start: then raise `CancelAsked`."""
+        self._came.wait(seconds)
+        self.check()
+
     # -- the wish ------------------------------------------------------------------------------
 
     def ask(self, request: CancelRequest) -> None:
@@ -110,13 +116,15 @@ class Cancellation:
         with self._lock:
             self._due = time.monotonic() + grace_s
             self.message = message
+            self._came.set()
             members = list(self._members.values())
             interrupt = self._interrupt
-        _logger.warning("%s: running task runs have %g s to end", message.capitalize(), grace_s)
+        _logger.warning("Flow run %s; running task runs have %g s to end", message, grace_s)
         for member in members:
             member.cancel_now(message, _Asked(message))
         if interrupt is not None:
-            interrupt()
+            with contextlib.suppress(RuntimeError):  # its event loop has been closed meanwhile
+                interrupt()
 
     # -- the function of the outermost flow run ------------------------------------------------
 

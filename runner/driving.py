@@ -207,9 +207,7 @@ class DriverThread(Inbox):
         self._urgent.clear()
         self._take_submitted()
         self.driver.tick(time.monotonic())
-        while self._events:
-            call, args = self._events.popleft()
-            call(*args)
+        self._take_events()
         self._forget_nested()
         now = time.monotonic()
         self.driver.tick(now)
@@ -230,6 +228,11 @@ class DriverThread(Inbox):
                 self._open()
         self.driver.pack(now)
         self._carry_out()
+
+    def _take_events(self) -> None:
+        while self._events:
+            call, args = self._events.popleft()
+            call(*args)
 
     def _take_submitted(self) -> None:
         submitted, driver = self._submitted, self.driver
@@ -349,6 +352,7 @@ class DriverThread(Inbox):
         if self._dispatch is not None:
             self._watch.tell_losses(self._dispatch, now_or_never=True)
             self._dropping.close(self._dispatch)
+            self._take_events()  # workers that cannot be recycled have told so
         now = time.time()
         for scope in self.outlet.scopes():
             self.driver.cancel(scope, now)

@@ -6,6 +6,7 @@ What surrounds the flow function is `lifecycle`'s; here is what only the flow pr
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import itertools
 import json
@@ -219,6 +220,13 @@ class FlowRun(FlowLife):
     async def await_body(self) -> Any:
         outermost = self.parent is None
         return await self.cancellation.awaited(super().await_body, outermost=outermost)
+
+    def sleep(self, seconds: float) -> None:
+        self.cancellation.sleep(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        nap = functools.partial(super().sleep_async, seconds)
+        await self.cancellation.awaited(nap, outermost=self.parent is None)
 
     def _submit_in_time(self, *given: Any) -> Any:
         if self.deadline is not None:

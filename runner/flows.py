@@ -219,7 +219,7 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         Record prints of the flow, and of its tasks and subflows that do not say otherwise, as
         log lines.
     cancel_grace_seconds : float, default 10
-        How long running task runs have to end after Ctrl-C.
+        How long running task runs have to end after Ctrl-C, or when the run is cancelled.
     on_running, on_completion, on_failure, on_crashed, on_cancellation : callable or list, optional
         Hooks, ``(flow, flow_run, state) -> None``.
 

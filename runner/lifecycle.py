@@ -172,6 +172,14 @@ class FlowLife(ABC):
         limit_s = self.flow.timeout_s
         return await (call() if limit_s is None else cancelled_after(limit_s, self, call))
 
+    def sleep(self, seconds: float) -> None:
+        """Let time pass before the next attempt."""
+        time.sleep(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Let time pass before the next attempt of an async flow."""
+        await asyncio.sleep(seconds)
+
     def end(self, value: Any, error: BaseException | None) -> State | float:
         """Wait for what is still open, and conclude unless there is another attempt.
 
@@ -259,7 +267,7 @@ def run_to_end(run: FlowLife) -> State:
                 return ended
             try:
                 run.give_way()
-                time.sleep(ended)
+                run.sleep(ended)
             except BaseException as interrupt:
                 return run.conclude(raised_state(interrupt))
             run.again()
@@ -291,7 +299,7 @@ async def run_to_end_async(run: FlowLife) -> State:
             if isinstance(ended, State):
                 return ended
             try:
-                await asyncio.sleep(ended)
+                await run.sleep_async(ended)
             except BaseException as interrupt:
                 return await elsewhere(run.conclude, raised_state(interrupt))
             run.again()

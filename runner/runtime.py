@@ -113,8 +113,8 @@ class _TaskRun:
     def cancelled(self) -> bool:
         """Whether nobody wants this task run any more, so that a long body may end early.
 
-        Known to task runs on a cluster, some tenths of a second after their flow run was
-        cancelled; not to bodies with a hard timeout.
+        Known to task runs on a cluster, about a second after their flow run was cancelled; not to
+        bodies with a hard timeout.
         """
         task, handle = current_task_run.get(), current_parcel.get()
         parcel = handle() if handle is not None else None

@@ -97,15 +97,13 @@ class ClusterWatch:
 
     def _busy(self, news: WorkerNews, now: float) -> None:
         """A body that was given up keeps a slot."""
-        parcel = self._driver.parcels.get(news.parcel_id or 0)
-        runs = [] if parcel is None else [r for r in parcel.runs if r.number == news.number]
-        label = runs[0].label if runs else f"task run {news.number}"
-        about = {"executing": [label], "ends": news.expected}
+        about = {"executing": [news.task_run], "ends": news.expected}
         self._outlet.event(now, "daskflow.worker.busy", news.worker, **about)
         until = "its process is started anew, once nothing else runs on it"
         if not news.expected:
             until = "it ends by itself, for no nanny can start the process anew"
-        text = f"{label} was given up and goes on: a slot of {news.worker} is busy until {until}"
+        text = f"{news.task_run} was given up and goes on: a slot of {news.worker} is busy until "
+        text += until
         self._outlet.tell(now, logging.WARNING, text)
 
     def _look_soon(self) -> None:

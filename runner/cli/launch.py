@@ -22,6 +22,7 @@ from daskflow.config import get_settings
 from daskflow.errors import (
     ClusterError,
     DaskflowError,
+    FlowCancelled,
     FlowFailed,
     NotFoundError,
     StoreError,
@@ -261,7 +262,7 @@ def tell(ending: Ending, error: BaseException | None) -> None:
 
 def _own_exception(error: BaseException | None) -> BaseException | None:
     """Return what the user's code raised: the error itself, or what caused one of ours."""
-    if isinstance(error, KeyboardInterrupt | ClusterError | StoreError):
+    if isinstance(error, KeyboardInterrupt | FlowCancelled | ClusterError | StoreError):
         return None  # whose message says it all
     return error.__cause__ if isinstance(error, FlowFailed | TaskError) else error
 

@@ -14,6 +14,7 @@ from daskflow.runner.cli.output import print_table, styled
 from daskflow.runner.cli.summary import (
     ErrorGroup,
     StageSummary,
+    busy_workers,
     flow_run_as_dict,
     group_errors,
     lost_workers,
@@ -40,6 +41,7 @@ class RunPage(NamedTuple):
     stages: list[StageSummary]
     errors: list[ErrorGroup]
     losses: list[EventRow]
+    busy: list[EventRow]  # slots that given-up bodies keep, and workers recycled for them
     subflows: list[FlowRunRow]
     saved_s: float = 0.0  # what cached task runs took when they were executed
     transitions: Sequence[TransitionRow] = ()  # of the flow run itself, oldest first
@@ -60,6 +62,7 @@ class RunPage(NamedTuple):
             "stages": [stage._asdict() for stage in self.stages],
             "errors": [group._asdict() for group in self.errors],
             "lost_workers": [loss._asdict() for loss in self.losses],
+            "busy_workers": [each._asdict() for each in self.busy],
             "subflows": [flow_run_as_dict(child, self.now) for child in self.subflows],
         }
 
@@ -77,6 +80,7 @@ def read_page(store: RunStore, ref: str) -> RunPage:
         stages=summarize_stages(tasks, task_runs),
         errors=group_errors(task_runs, run_names(tasks, task_runs)),
         losses=lost_workers(events),
+        busy=busy_workers(events),
         subflows=store.children(run.flow_run_id),
         transitions=store.transitions(run.flow_run_id, None),
         account=accounts[-1] if accounts else None,
@@ -172,6 +176,16 @@ def _print_problems(page: RunPage) -> None:
             click.echo(f"{clock(loss.at, with_date=False)} {printable(loss.resource)}  {said}")
         if len(page.losses) > _SHOWN:
             click.echo(f"… and {len(page.losses) - _SHOWN} more, see --json")
+    if page.busy:
+        click.echo("\nBUSY WORKERS")
+        for each in page.busy[:_SHOWN]:
+            what = each.event.rpartition(".")[2]
+            said = one_line(_pairs(each.payload), 200)
+            click.echo(
+                f"{clock(each.at, with_date=False)} {printable(each.resource)}  {what} {said}"
+            )
+        if len(page.busy) > _SHOWN:
+            click.echo(f"… and {len(page.busy) - _SHOWN} more, see --json")
 
 
 def table_of_runs(

@@ -18,6 +18,7 @@ __all__ = [
     "WORKER_LOST",
     "ErrorGroup",
     "StageSummary",
+    "busy_workers",
     "duration_of",
     "flow_run_as_dict",
     "group_errors",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 WORKER_LOST = "daskflow.worker.lost"
+_BUSY = ("daskflow.worker.busy", "daskflow.worker.recycled")
 _BAD = frozenset({"Failed", "TimedOut", "Crashed"})
 _FIGURES = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -116,6 +118,11 @@ def group_errors(task_runs: Iterable[TaskRunRow], names: Mapping[int, str]) -> l
 def lost_workers(events: Iterable[EventRow]) -> list[EventRow]:
     """Return the events that tell of a lost worker, one a loss."""
     return [event for event in events if event.event == WORKER_LOST]
+
+
+def busy_workers(events: Iterable[EventRow]) -> list[EventRow]:
+    """Return the events that tell of slots kept by given-up bodies, and of what became of them."""
+    return [event for event in events if event.event in _BUSY]
 
 
 def duration_of(run: FlowRunRow, now: float) -> float | None:

@@ -229,8 +229,8 @@ class Dispatch:
             self._on_worker(WorkerNews(RECYCLED, worker, expected=True))
             return
         if about == BUSY:
-            worker, parcel_id, number, ends = pickle.loads(blob)
-            self._on_worker(WorkerNews(BUSY, worker, ends, parcel_id, number))
+            worker, task_run, ends = pickle.loads(blob)
+            self._on_worker(WorkerNews(BUSY, worker, ends, task_run))
             return
         if isinstance(about, str):
             self._on_ask(about, blob)

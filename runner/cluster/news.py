@@ -13,8 +13,7 @@ class WorkerNews(NamedTuple):
     action: str  # "add-worker", "remove-worker", `RECYCLED` or `BUSY`
     worker: str
     expected: bool
-    parcel_id: int | None = None  # of the run that keeps a slot busy
-    number: int | None = None  # the run
+    task_run: str = ""  # that keeps a slot busy
 
 
 class ParcelNews(NamedTuple):

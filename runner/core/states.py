@@ -107,8 +107,13 @@ TRANSITIONS: Mapping[str, frozenset[str]] = MappingProxyType(
 # A flow run whose attempt has ended can be resumed: its next attempt is Retrying.  Only
 # `retry --failed` goes on with one that is Completed, when runs of it failed all the same.
 RESUMABLE = frozenset({FAILED, TIMED_OUT, CRASHED, CANCELLED})
+# And it may be cancelled before its first attempt, or between two.
 FLOW_TRANSITIONS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {**TRANSITIONS, **{state: frozenset({RETRYING}) for state in RESUMABLE | {COMPLETED}}}
+    {
+        **TRANSITIONS,
+        **{state: TRANSITIONS[state] | {CANCELLING} for state in (PENDING, AWAITING_RETRY)},
+        **{state: frozenset({RETRYING}) for state in RESUMABLE | {COMPLETED}},
+    }
 )
 
 

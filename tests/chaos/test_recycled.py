@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from daskflow import flow, task
+from daskflow import flow, get_client, task
 from daskflow.errors import FlowCancelled, TaskTimedOut
 from daskflow.runner.cancelling import cancel_flow_run
 from daskflow.runner.store import open_store
@@ -61,13 +61,9 @@ def test_a_process_with_a_body_that_was_given_up_is_started_anew(cluster, tmp_pa
         error = future.result(raise_on_failure=False)
         old = (tmp_path / "hangs-0").read_text()
         eventually(lambda: gone(old), within_s=20)
-        pids = set()
-
-        def both_work():
-            pids.update(pid_here.map(range(8)).result())
-            return len(pids) == 2
-
-        eventually(both_work, within_s=30)
+        client = get_client()
+        eventually(lambda: len(client.nthreads()) == 2, within_s=30)
+        pids = set(client.run(os.getpid).values())
         return error, int(old), pids
 
     error, old, pids = hanging()

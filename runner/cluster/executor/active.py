@@ -52,11 +52,11 @@ class LineSink:
 class LeftBehind:
     """The thread of a body that is waited for no longer."""
 
-    __slots__ = ("number", "since", "thread", "told")
+    __slots__ = ("label", "since", "thread", "told")
 
-    def __init__(self, thread: int, number: int) -> None:
+    def __init__(self, thread: int, label: str) -> None:
         self.thread = thread
-        self.number = number
+        self.label = label  # of its task run
         self.since = time.monotonic()
         self.told = False  # to the driver
 

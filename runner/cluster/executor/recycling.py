@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from daskflow.runner.cluster.executor.active import ActiveParcel
+from daskflow.runner.cluster.executor.attempt import context_of
 from daskflow.runner.cluster.protocol import BUSY, RECYCLED
 
 __all__ = ["end_stuck", "recycle"]
@@ -24,6 +25,7 @@ __all__ = ["end_stuck", "recycle"]
 _LINGER_S = 1.0  # for so long a body that was given up may end by itself
 _LOOK_S = 0.25
 _SENDING_S = 2.0
+_FLUSH_LOOK_S = 0.002
 
 _look_at = 0.0
 
@@ -50,7 +52,7 @@ def end_stuck(parcels: Iterable[ActiveParcel]) -> None:
         stuck.append(parcel)
         if not left.told:
             left.told = True
-            _tell_busy(parcel, left.number)
+            _tell_busy(parcel, left.label)
     if stuck and alone:
         worker = _worker_of(stuck[0])
         if worker.nanny:
@@ -76,18 +78,19 @@ async def recycle(parcels: Sequence[ActiveParcel], numbers: Mapping[int, Collect
         Numbers of the runs that are to end, by parcel.
     """
     executing = [
-        (parcel, number)
+        (parcel, context_of(parcel, item).name)
         for parcel in parcels
-        for number in numbers.get(parcel.order.parcel_id, ())
-        if number in parcel.overlapping or (parcel.running and number == parcel.running[0])
+        for item in parcel.order.items
+        if item[0] in numbers.get(parcel.order.parcel_id, ())
+        if item[0] in parcel.overlapping or (parcel.running and item[0] == parcel.running[0])
     ]
     if not executing:
         return
     worker = _worker_of(executing[0][0])
     if worker.nanny:
         await _end_process(worker, parcels)
-    for parcel, number in executing:
-        _tell_busy(parcel, number)
+    for parcel, label in executing:
+        _tell_busy(parcel, label)
 
 
 def _worker_of(parcel: ActiveParcel) -> Any:
@@ -95,24 +98,33 @@ def _worker_of(parcel: ActiveParcel) -> Any:
     return channel.dask_worker
 
 
-def _tell_busy(parcel: ActiveParcel, number: int) -> None:
+def _tell_busy(parcel: ActiveParcel, label: str) -> None:
     """Tell the driver of a run that was given up and goes on, and whether its process will end."""
     worker = _worker_of(parcel)
-    about = worker.address, parcel.order.parcel_id, number, bool(worker.nanny)
+    about = worker.address, label, bool(worker.nanny)
     worker.log_event(parcel.order.topic, (BUSY, pickle.dumps(about, 5)))
 
 
 async def _end_process(worker: Any, parcels: Sequence[ActiveParcel]) -> None:
-    """Say that this process goes, send what is to be sent, and end it."""
+    """Send what is to be sent, say that this process goes, and end it.
+
+    Not by closing the worker, which would take its nanny along.
+    """
     with suppress(Exception):  # whatever is wrong with the way home: this process is to end
-        topics: set[str | None] = {parcel.order.topic for parcel in parcels}
-        for plugin in worker.plugins.values():  # of other drivers; see `draining`
-            topics.add(getattr(plugin, "daskflow_topic", None))
-        for topic in topics - {None}:
-            worker.log_event(topic, (RECYCLED, worker.address.encode()))
-        await asyncio.wait_for(asyncio.gather(*map(_hand_back, parcels)), _SENDING_S)
-        await asyncio.wait_for(worker.batched_stream.close(), _SENDING_S)
+        await asyncio.wait_for(_tell_end(worker, parcels), _SENDING_S)
     os._exit(0)
+
+
+async def _tell_end(worker: Any, parcels: Sequence[ActiveParcel]) -> None:
+    await asyncio.gather(*map(_hand_back, parcels))
+    # nothing tells when it is empty; a write that is under way then is the kernel's
+    while worker.batched_stream.buffer:  # noqa: ASYNC110
+        await asyncio.sleep(_FLUSH_LOOK_S)
+    topics: set[str | None] = {parcel.order.topic for parcel in parcels}
+    for plugin in worker.plugins.values():  # of other drivers; see `draining`
+        topics.add(getattr(plugin, "daskflow_topic", None))
+    for topic in topics - {None}:  # answered when the scheduler has passed it on
+        await worker.scheduler.log_event(topic=topic, msg=(RECYCLED, worker.address.encode()))
 
 
 async def _hand_back(parcel: ActiveParcel) -> None:

@@ -208,7 +208,8 @@ def test_of_two_processes_that_resume_the_same_run_one_goes_on(etl, home):
 def test_a_flow_run_that_lost_its_scheduler_goes_on_elsewhere(etl, home):
     cluster = ForeignCluster(etl, n_workers=1)
     try:
-        first = started(etl, "run", "etl.py", "--task-runner", cluster.address)
+        patience = {"DASKFLOW_RUNNER__SCHEDULER_TIMEOUT_SECONDS": "1"}
+        first = started(etl, "run", "etl.py", "--task-runner", cluster.address, **patience)
         eventually((etl / "slow").exists, within_s=60)
         cluster.scheduler.kill()
         _, complaints = first.communicate(timeout=90)

@@ -152,7 +152,7 @@ def everything_is_reused(etl):
 
 
 def test_a_flow_process_with_workers_is_killed_and_resumed(etl, home):
-    first = started(etl, "run", "etl.py", **{CRASH_AT: "record-written:3"})
+    first = started(etl, "run", "etl.py", **{CRASH_AT: "outcome-taken:2"})
     first.communicate(timeout=60)  # its workers hold its stderr: they are gone, too
     assert first.returncode == -signal.SIGKILL
     before, kept = cleaned(etl), len(list(ResultStore(str(home / "results")).entries()))
@@ -161,6 +161,7 @@ def test_a_flow_process_with_workers_is_killed_and_resumed(etl, home):
     told, complaints = second.communicate(timeout=60)
     assert second.returncode == 0, complaints
     assert json.loads(told.splitlines()[-1])["state"] == "Completed"
+    assert kept > 0
     assert cleaned(etl) - before == 8 - kept
 
 

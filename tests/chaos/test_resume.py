@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from daskflow.caching.store import ResultStore
 from daskflow.errors import UsageError
 from daskflow.runner.crash_points import CRASH_AT, POINTS, parse_crash_at
 from daskflow.runner.store import open_store
@@ -151,14 +152,17 @@ def everything_is_reused(etl):
 
 
 def test_a_flow_process_with_workers_is_killed_and_resumed(etl, home):
-    first = started(etl, "run", "etl.py", **{CRASH_AT: "record-written:3"})
-    first.communicate(timeout=60)
+    first = started(etl, "run", "etl.py", **{CRASH_AT: "outcome-taken:2"})
+    first.communicate(timeout=60)  # its workers hold its stderr: they are gone, too
     assert first.returncode == -signal.SIGKILL
+    before, kept = cleaned(etl), len(list(ResultStore(str(home / "results")).entries()))
     (etl / "go").touch()
     second = started(etl, "runs", "resume", "@last", "--task-runner", "sync", "--json")
     told, complaints = second.communicate(timeout=60)
     assert second.returncode == 0, complaints
     assert json.loads(told.splitlines()[-1])["state"] == "Completed"
+    assert kept > 0
+    assert cleaned(etl) - before == 8 - kept
 
 
 def test_a_run_that_is_alive_is_refused_and_an_interrupted_one_goes_on(etl, home):
@@ -208,7 +212,8 @@ def test_of_two_processes_that_resume_the_same_run_one_goes_on(etl, home):
 def test_a_flow_run_that_lost_its_scheduler_goes_on_elsewhere(etl, home):
     cluster = ForeignCluster(etl, n_workers=1)
     try:
-        first = started(etl, "run", "etl.py", "--task-runner", cluster.address)
+        patience = {"DASKFLOW_RUNNER__SCHEDULER_TIMEOUT_SECONDS": "1"}
+        first = started(etl, "run", "etl.py", "--task-runner", cluster.address, **patience)
         eventually((etl / "slow").exists, within_s=60)
         cluster.scheduler.kill()
         _, complaints = first.communicate(timeout=90)

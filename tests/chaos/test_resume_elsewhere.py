@@ -80,17 +80,18 @@ def test_a_run_of_another_host_is_resumed_once_its_lease_has_lapsed(tmp_path, ho
     (tmp_path / "etl.py").write_text(FLOW)
     sync = "--task-runner", "sync"
     resume = "runs", "resume", "@last", *sync, "--json"
+    others = []
     first = on_a_host(tmp_path, "there.example", 3600, "run", "etl.py", *sync)
     try:
         eventually((tmp_path / "slow").exists, within_s=30)
-        refused = on_a_host(tmp_path, "here.example", 0, *resume)
+        others.append(refused := on_a_host(tmp_path, "here.example", 0, *resume))
         _, complaints = refused.communicate(timeout=60)
         assert refused.returncode == 2, complaints
         assert f"process {first.pid} on 'there.example', which goes on" in complaints
 
         first.send_signal(signal.SIGSTOP)
         began = time.monotonic()
-        second = on_a_host(tmp_path, "here.example", 0, *resume)
+        others.append(second := on_a_host(tmp_path, "here.example", 0, *resume))
         taken = eventually_taken(home, "here.example")
         (tmp_path / "go").touch()
         told, complaints = second.communicate(timeout=60)
@@ -101,6 +102,9 @@ def test_a_run_of_another_host_is_resumed_once_its_lease_has_lapsed(tmp_path, ho
         (tmp_path / "go").touch()
         first.send_signal(signal.SIGCONT)
         _, complaints = first.communicate(timeout=60)
+        for process in others:
+            process.kill()  # it has ended, unless something above has failed
+            process.wait()
 
     figure(f"taken {taken - began:.1f} s after it was stopped (lease of {LEASE_S} s)")
     assert first.returncode == 5, complaints

@@ -14,6 +14,14 @@ import psutil
 import pytest
 
 COMMAND = [sys.executable, "-m", "daskflow.runner.cli.main"]
+NOBODY = "tcp://127.0.0.1:1"
+# the same command, which gives up a scheduler after a second instead of ten
+IMPATIENT = """
+from daskflow.runner.cli.main import cli
+from daskflow.runner.cluster.session import open_session
+open_session.__defaults__ = (1.0,)
+cli(prog_name="daskflow")
+"""
 SCRIPT = """
 import os
 import threading
@@ -134,9 +142,15 @@ def test_what_cannot_start_says_why_and_records_nothing(script, target, options,
 
 
 def test_unreachable_cluster_exits_with_6(script):
-    ran = run("run", f"{script}:squares", "--task-runner", "tcp://127.0.0.1:1")
+    ran = subprocess.run(
+        [sys.executable, "-c", IMPATIENT, "run", f"{script}:squares", "--task-runner", NOBODY],
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
     assert ran.returncode == 6
-    assert "ClusterError: The Dask scheduler at tcp://127.0.0.1:1" in ran.stderr
+    assert f"ClusterError: The Dask scheduler at {NOBODY}" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 

@@ -1,4 +1,7 @@
-"""The driver on a simulated cluster: hundreds of random stories, laws checked after every event."""
+"""The driver on a simulated cluster, without and with faults: laws checked after every event.
+
+Flows are larger here than in the thousands of stories of `test_simulated_faults.py`, and fewer.
+"""
 
 from __future__ import annotations
 
@@ -104,19 +107,19 @@ def play(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_law_holds_in_random_stories(kind):
-    for seed in range(40):
+    for seed in range(12):
         play(seed, KINDS[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_law_holds_when_flows_are_cancelled_and_clusters_go(kind):
-    for seed in range(20):
+    for seed in range(8):
         play(seed, KINDS[kind], cancels=True)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_law_holds_when_runs_are_looked_up_and_answers_come_late_or_twice(kind):
-    for seed in range(12):
+    for seed in range(5):
         play(seed, KINDS[kind], cached=0.6)
         play(seed, KINDS[kind], cached=0.6, cancels=True)
 
@@ -162,5 +165,5 @@ def test_the_stories_reach_what_they_are_meant_to_reach():
 def test_every_law_holds_where_others_make_the_same_results():
     """Parcels come back before they are sent, and some of their runs wait for an answer again."""
     faults = Faults(error=0.05, loss_every_s=0.1, claimed=0.3)
-    for seed in range(60):
+    for seed in range(30):
         play(seed, faults, cancels=seed % 3 == 0, cached=0.7)

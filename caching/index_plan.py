@@ -14,10 +14,22 @@ from typing import NamedTuple
 
 from daskflow.caching.index import Entry
 
-__all__ = ["GcPlan", "LookupPlan", "plan_gc", "plan_lookup", "prefix_counts"]
+__all__ = [
+    "GcPlan",
+    "LookupPlan",
+    "PackSize",
+    "plan_gc",
+    "plan_lookup",
+    "plan_merges",
+    "prefix_counts",
+]
 
 PAGE = 1000  # names a listing request returns
 PREFIXES = 256
+SMALL_PACK_BYTES = 4 << 20
+MERGED_BYTES = 16 << 20
+MERGED_ROWS = 50_000
+FEW_PACKS = 4  # fewer are not worth writing their rows again
 
 
 class LookupPlan(Enum):
@@ -125,3 +137,35 @@ def plan_gc(
         sorted(b for b, written in blobs.items() if b not in shared and written <= now - grace_s)
     )
     return GcPlan(tuple(gone), tuple(kept), dead)
+
+
+class PackSize(NamedTuple):
+    """A pack as `plan_merges` sees it; `live` are the rows that a look-up may find."""
+
+    path: str
+    size_bytes: int
+    rows: int
+    live: int
+
+
+def plan_merges(packs: Sequence[PackSize]) -> list[list[str]]:
+    """Return which packs to make one of, oldest first; a group of one is only cleaned.
+
+    Small packs are merged when there are several, up to a size, so a row is written again a few
+    times in its life.  A pack of which half is dead is written again without that.
+    """
+    groups: list[list[PackSize]] = []
+    for pack in sorted(packs):
+        if pack.size_bytes >= SMALL_PACK_BYTES and pack.live * 2 > pack.rows:
+            continue
+        last = groups[-1] if groups else []
+        full = sum(p.size_bytes for p in last) + pack.size_bytes > MERGED_BYTES
+        if not last or full or sum(p.rows for p in last) + pack.rows > MERGED_ROWS:
+            groups.append([pack])
+        else:
+            last.append(pack)
+    return [
+        [pack.path for pack in group]
+        for group in groups
+        if len(group) >= FEW_PACKS or sum(p.live for p in group) * 2 <= sum(p.rows for p in group)
+    ]

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from daskflow.caching.addresses import secret_here
 from daskflow.caching.index import Entry, StoredParts, blob_name, write_rows
+from daskflow.caching.pack_rewriting import remove_rows
 from daskflow.caching.store_layout import BLOBS, blob_path, check_key, index_path
 from daskflow.caching.store_reader import ResultReader
 from daskflow.caching.store_upkeep import (
@@ -212,7 +213,7 @@ class ResultStore(ResultReader):
         self._misses.discard(entry.key)
         if replace:
             # out of the packs first: a crash in between leaves a miss, never the old result
-            self.packs.remove([entry.key])
+            self._remove_packed([entry.key])
             self.storage.replace(path, row)
             return entry
         if self.storage.create(path, row):
@@ -234,11 +235,14 @@ class ResultStore(ResultReader):
     def remove(self, keys: Iterable[str]) -> int:
         """Remove entries; return how many there were. Their blobs go with the next `gc`."""
         wanted = [check_key(key) for key in dict.fromkeys(keys)]
-        packed = self.packs.remove(wanted)
+        packed = self._remove_packed(wanted)
         paths = [path for key in wanted if self.storage.info(path := index_path(key))]
         self.storage.delete(paths)
         self._misses.update(wanted)
         return packed + len(paths)
+
+    def _remove_packed(self, keys: Sequence[str]) -> int:
+        return remove_rows(self.storage, self.packs, keys, self.sealer.holds)
 
     def adopt(self, entries: Iterable[Entry]) -> None:
         """Keep entries of another store as they are; their seals are checked here as there."""

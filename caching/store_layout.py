@@ -15,6 +15,7 @@ from daskflow.errors import StoreError, StoreVersionError, UsageError
 
 __all__ = [
     "BLOBS",
+    "CANDIDATE",
     "FORMAT_FILE",
     "INDEX",
     "PACKS",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 FORMAT_FILE = "_format.json"
+CANDIDATE = ".candidate"  # a pack that no reader looks at yet
 INDEX, BLOBS, PACKS, QUARANTINE = "index", "blobs", "packs", "quarantine"
 _HEX = re.compile(r"[0-9a-f]{8,128}\Z")
 

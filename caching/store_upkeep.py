@@ -3,7 +3,8 @@
 Eviction marks before it sweeps: rows go first, then the index is read again for entries that were
 published meanwhile, and only then go blobs that nobody names, that are older than the grace
 period, and that are still that old right before they are deleted.  A writer that finds its blob
-there already touches it, so what it is about to name is young again.
+there already touches it, so what it is about to name is young again.  Last, small packs become
+larger ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ from typing import NamedTuple
 
 from daskflow.caching.index import Entry
 from daskflow.caching.index_plan import GcPlan, plan_gc
-from daskflow.caching.store_layout import BLOBS, INDEX, PACKS, QUARANTINE, blob_path, index_path
+from daskflow.caching.pack_rewriting import merge_packs, mergeable, remove_rows
+from daskflow.caching.store_layout import (
+    BLOBS,
+    CANDIDATE,
+    INDEX,
+    PACKS,
+    QUARANTINE,
+    blob_path,
+    index_path,
+)
 from daskflow.caching.store_layout import key_of_path as digest_of
 from daskflow.caching.store_reader import ResultReader
 from daskflow.results.local_files import FileInfo
@@ -38,6 +48,8 @@ class GcReport(NamedTuple):
         What is left. Blobs younger than the grace period wait for the next collection.
     dry_run : bool
         Whether nothing was touched.
+    merged_packs : int
+        Packs that became part of larger ones.
     """
 
     entries: tuple[Entry, ...]
@@ -46,6 +58,7 @@ class GcReport(NamedTuple):
     kept_entries: int
     kept_bytes: int
     dry_run: bool
+    merged_packs: int = 0
 
 
 class VerifyReport(NamedTuple):
@@ -113,7 +126,14 @@ def collect(
     inline = sum(e.size_bytes for e in plan.entries if e.blob is None)
     freed = inline + sum(blobs[digest].size_bytes for digest in dead)
     kept = sum(e.size_bytes for e in {e.blob or e.key: e for e in plan.kept}.values())
-    return GcReport(plan.entries, len(dead), freed, len(plan.kept), kept, dry_run)
+    merged = _merge(store, now - grace_s, dry_run)
+    return GcReport(plan.entries, len(dead), freed, len(plan.kept), kept, dry_run, merged)
+
+
+def _merge(store: ResultReader, before_unix: float, dry_run: bool) -> int:
+    if dry_run:
+        return sum(map(len, mergeable(store.packs, before_unix)))
+    return merge_packs(store.storage, store.packs, before_unix, store.sealer.holds)
 
 
 def _slim(store: ResultReader) -> list[Entry]:
@@ -133,7 +153,9 @@ def _sweep(
     grace_s: float,
 ) -> list[str]:
     gone = [entry.key for entry in plan.entries]
-    store.packs.remove([entry.key for entry in plan.entries if entry.pack is not None])
+    packed = [entry.key for entry in plan.entries if entry.pack is not None]
+    if packed:
+        remove_rows(store.storage, store.packs, packed, store.sealer.holds)
     store.storage.delete([index_path(e.key) for e in plan.entries if e.pack is None])
     store.forget()
     # entries that came while we looked keep their blobs
@@ -157,7 +179,7 @@ def _sweep_left_over(store: ResultReader, now: float, grace_s: float) -> None:
         store.storage.delete(
             info.path
             for info in store.storage.list(folder)
-            if (folder == QUARANTINE or info.path.endswith(".tmp"))
+            if (folder == QUARANTINE or info.path.endswith((".tmp", CANDIDATE)))
             and info.modified_unix <= now - age_s
         )
 

@@ -244,6 +244,9 @@ class Storage:
                 self._copy(path, to)
             except FileNotFoundError:
                 return False
+        if self.info(path) is None:  # deleted while it was copied: it was not to be moved any more
+            self.delete([to])
+            return False
         self.delete([path])
         return True
 

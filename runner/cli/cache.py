@@ -309,7 +309,7 @@ def gc(
     storage: str | None,
     as_json: bool,
 ) -> None:
-    """Remove expired and old results, and blobs that nobody names."""
+    """Remove expired and old results and blobs that nobody names, and merge small packs."""
     report = result_store(storage).gc(
         max_size_bytes=None if max_size is None else int(max_size),
         older_than_s=older_than,
@@ -324,6 +324,8 @@ def gc(
         f"{size_text(report.freed_bytes)}; {report.kept_entries:,} results, "
         f"{size_text(report.kept_bytes)}, stay"
     )
+    if report.merged_packs:
+        click.echo(f"{'would merge' if dry_run else 'merged'} {report.merged_packs:,} packs")
 
 
 @cache.command("verify")

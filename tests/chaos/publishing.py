@@ -1,8 +1,9 @@
 """Processes that publish to a result store and die, race or run out of space while they do.
 
-Run as a script: ``publishing.py kill|race|full ROOT`` prints what came of it as JSON.  Children are
-forked, which costs milliseconds; an audit hook sees every file that is opened for writing, linked,
-renamed or removed below the root, and kills the process right before the chosen one.
+Run as a script: ``publishing.py kill|race|merge-race|full ROOT`` prints what came of it as JSON.
+Children are forked, which costs milliseconds; an audit hook sees every file that is opened for
+writing, linked, renamed or removed below the root, and kills the process right before the chosen
+one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 import numpy as np
 
+from daskflow.caching.pack_rewriting import merge_packs
 from daskflow.caching.store import ResultStore
 from daskflow.errors import StoreError
 from tests.unit.result_stores import NOW, key, new, publish
@@ -40,6 +43,7 @@ ACTS: dict[str, tuple[Callable[[ResultStore], object], Values]] = {
     "refresh": (lambda s: publish(s, 7, "new", replace=True), {7: ("old", "new")}),
     "refresh-packed": (lambda s: publish(s, 8, "new", replace=True), {8: ("old", None, "new")}),
     "remove": (lambda s: s.remove([key(8)]), {8: ("old", None), 9: ("kept",)}),
+    "merge": (lambda s: s.gc(grace_s=0.0), {8: ("old",), **dict.fromkeys(range(20, 30), ("p",))}),
     "gc": (lambda s: s.gc(max_size_bytes=0, grace_s=0, now=NOW + 9e9), {7: ("old", None)}),
 }
 
@@ -84,6 +88,9 @@ def kill_at_each_step(root: str) -> None:
             prepared = ResultStore(url)
             publish(prepared, 7, "old")
             prepared.publish_many([new(8, "old"), new(9, "kept")])
+            if name == "merge":
+                for one in range(20, 30, 2):
+                    prepared.publish_many([new(one, "p"), new(one + 1, "p")])
 
             def body(act=act, step=step, url=url) -> None:
                 die_before(step, root)
@@ -146,6 +153,52 @@ def race(root: str, writers: int = 32, keys: int = 6) -> None:
     print(json.dumps({"codes": codes}), flush=True)
 
 
+def merge_race(root: str, rounds: int = 8) -> None:
+    """Merge, refresh, publish and read at once; nobody may ever see what was replaced."""
+    store = ResultStore(root)
+    for pack in range(6):
+        store.publish_many([new((pack, n), f"old {pack} {n}") for n in range(5)])
+
+    def merges() -> None:
+        for _ in range(rounds):
+            store = ResultStore(root)  # without grace: readers and writers are in the middle
+            merge_packs(store.storage, store.packs, time.time() + 9, store.sealer.holds)
+
+    def refreshes(who: str) -> None:
+        for turn in range(rounds):
+            names = [(who, turn, n) for n in range(3)]
+            ResultStore(root).publish_many([new(name, "old") for name in names])
+            publish(ResultStore(root), names[0], "new", replace=True)
+            ResultStore(root).remove([key(names[1])])
+            found = ResultStore(root).lookup([key(name) for name in names])
+            read = {name: store.load(entry) for name in names if (entry := found.get(key(name)))}
+            if read.get(names[0]) != "new" or names[1] in read:
+                raise AssertionError(f"{who} in turn {turn} reads {read}")
+
+    def reads() -> None:
+        for _ in range(rounds):
+            for pack in range(6):
+                reader = ResultStore(root)
+                found = reader.lookup([key((pack, n)) for n in range(5)])
+                for n in range(5):
+                    entry = found.get(key((pack, n)))
+                    if entry is None or reader.load(entry) != f"old {pack} {n}":
+                        raise AssertionError(f"{(pack, n)} reads as {entry}")
+
+    acts = (merges, merges, lambda: refreshes("a"), lambda: refreshes("b"), reads)
+    pids = [fork(act) for act in acts]
+    codes = [os.waitpid(pid, 0)[1] for pid in pids]
+    last = ResultStore(root)
+    last.gc(grace_s=-1.0)
+    names = [("a", turn, n) for turn in range(rounds) for n in range(3)]
+    found = last.lookup([key(name) for name in names])
+    values = {name: last.load(entry) for name in names if (entry := found.get(key(name)))}
+    right = values == {(w, t, n): "old" if n else "new" for w, t, n in names if n != 1}
+    left = [i.path for i in last.storage.list("") if i.path.endswith((".candidate", ".tmp"))]
+    packs = len(last.storage.list("packs"))
+    print(json.dumps({"codes": codes, "right": right, "left": left, "packs": packs}))
+
+
 def full(root: str) -> None:
     """Publish where no file may grow beyond 64 KB, as on a full disk."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -164,4 +217,5 @@ def full(root: str) -> None:
 if __name__ == "__main__":
     # no power is cut here, and syncing would take most of the time
     os.fsync = lambda _: None
-    {"kill": kill_at_each_step, "race": race, "full": full}[sys.argv[1]](sys.argv[2])
+    acts = {"kill": kill_at_each_step, "race": race, "merge-race": merge_race, "full": full}
+    acts[sys.argv[1]](sys.argv[2])

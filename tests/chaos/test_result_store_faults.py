@@ -50,6 +50,7 @@ def test_a_process_killed_at_any_step_leaves_the_old_result_the_new_one_or_none(
     assert killed["small"] >= 4
     assert killed["large"] >= 8
     assert min(killed.values()) >= 1
+    assert killed["merge"] >= 6  # making the candidate, naming it, removing five packs
 
 
 def test_32_processes_that_race_on_equal_keys_agree_on_one_record_each(tmp_path):
@@ -66,6 +67,12 @@ def test_32_processes_that_race_on_equal_keys_agree_on_one_record_each(tmp_path)
     assert not [i for i in store.storage.list("") if i.path.endswith(".tmp")]
     report = store.verify()
     assert (report.entries, report.damaged, report.missing) == (6, (), ())
+
+
+def test_nobody_sees_what_was_replaced_while_packs_are_merged(tmp_path):
+    (end,) = publishing("merge-race", tmp_path)
+    assert end == {"codes": [0] * 5, "right": True, "left": [], "packs": end["packs"]}
+    assert end["packs"] <= 4
 
 
 def test_a_full_disk_is_a_store_error_and_leaves_nothing_behind(tmp_path):

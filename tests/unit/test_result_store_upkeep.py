@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daskflow.caching.index import Entry, Sealer, StoredParts, read_table, rows_of, write_rows
-from daskflow.caching.index_plan import LookupPlan, plan_gc, plan_lookup
+from daskflow.caching.index_plan import (
+    LookupPlan,
+    PackSize,
+    plan_gc,
+    plan_lookup,
+    plan_merges,
+)
 from daskflow.caching.store import ResultStore
 from daskflow.caching.store_layout import blob_path
 from daskflow.caching.store_tiers import TieredStore
@@ -155,6 +161,85 @@ def test_gc_takes_rows_out_of_packs(store):
     assert len(store.storage.list("packs")) == 1
     again(store).gc(older_than_s=0, now=NOW + 1)
     assert store.storage.list("packs") == []
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8 << 20), st.integers(1, 9), st.integers(0, 9)), max_size=30)
+)
+def test_merging_takes_each_pack_once_and_makes_none_too_large(given_packs):
+    packs = [
+        PackSize(f"packs/{at:03}", size, rows, min(live, rows))
+        for at, (size, rows, live) in enumerate(given_packs)
+    ]
+    groups = plan_merges(packs)
+    by_path = {pack.path: pack for pack in packs}
+    taken = [path for group in groups for path in group]
+    assert taken == sorted(set(taken))
+    for group in groups:
+        members = [by_path[path] for path in group]
+        assert len(group) == 1 or sum(p.size_bytes for p in members) <= 16 << 20
+        few = len(group) < 4
+        assert not few or sum(p.live for p in members) * 2 <= sum(p.rows for p in members)
+
+
+def test_gc_merges_small_packs_and_every_row_stays_what_it_was(store):
+    for pack in range(6):
+        store.publish_many([new((pack, n), [pack, n]) for n in range(10)])
+    store.publish_many([new((0, 0), "second"), new("last", "of all")])  # the first one counts
+    reader = again(store)
+    reader.lookup([key("none")])  # has read the packs as they were
+    assert store.gc(grace_s=3600.0).merged_packs == 0  # a reader may be between list and read
+    assert store.gc(grace_s=-1.0, dry_run=True).merged_packs == 7
+    assert len(store.storage.list("packs")) == 7
+    report = again(store).gc(grace_s=-1.0)
+    assert (report.merged_packs, len(report.entries), report.kept_entries) == (7, 0, 61)
+    assert len(store.storage.list("packs")) == 1
+    for each in (again(store), reader, store):
+        found = each.lookup([key((pack, n)) for pack in range(6) for n in range(10)])
+        values = [each.load(found[key((pack, n))]) for pack in range(6) for n in range(10)]
+        assert values == [[pack, n] for pack in range(6) for n in range(10)]
+    assert again(store).verify().entries == 61
+    assert again(store).gc(grace_s=-1.0).merged_packs == 0
+
+
+def test_a_pack_whose_rows_are_mostly_dead_is_written_again(store):
+    store.publish_many([new(n, n) for n in range(3)])
+    store.publish_many([new(n, n, created_unix=NOW + 1) for n in range(3)])
+    store.publish_many([new(n, n) for n in (0, 1, 7)])
+    assert again(store).gc(grace_s=-1.0).merged_packs == 3
+    (pack,) = store.storage.list("packs")
+    assert names_in(store, 0, 1, 2, 7) == [0, 1, 2, 7]
+    assert len(rows_of(read_table(store.storage.read(pack.path)))) == 4
+
+
+def test_damaged_rows_do_not_get_into_a_new_pack(store):
+    store.publish_many([new(n, "v") for n in range(4)])
+    (info,) = store.storage.list("packs")
+    rows = rows_of(read_table(store.storage.read(info.path)))
+    rows[0] = rows[0]._replace(payload=b'"w"')  # as a flipped bit that Parquet does not see
+    (store.storage.local_root / info.path).write_bytes(write_rows(rows))
+    assert again(store).remove([key(3)]) == 1
+    found = again(store).lookup([key(n) for n in range(4)])
+    assert sorted(found) == sorted(key(n) for n in (1, 2))
+
+
+def test_a_merge_whose_source_is_removed_meanwhile_is_given_up(store, monkeypatch):
+    for n in range(5):
+        store.publish_many([new((n, 0), "old"), new((n, 1), "kept")])
+    merger, create = again(store), store.storage.create
+
+    def create_and_remove(path, data, **more):
+        made = create(path, data, **more)
+        if path.endswith(".candidate"):
+            monkeypatch.undo()
+            publish(again(store), (2, 0), "new", replace=True)
+        return made
+
+    monkeypatch.setattr(merger.storage, "create", create_and_remove)
+    assert merger.gc(grace_s=-1.0).merged_packs == 0
+    assert not [i for i in store.storage.list("packs") if i.path.endswith(".candidate")]
+    found = again(store).lookup([key((2, 0)), key((2, 1))])
+    assert [store.load(entry) for entry in found.values()] == ["kept", "new"]
 
 
 def test_gc_spares_the_blob_of_a_writer_that_is_about_to_publish(store):

@@ -82,6 +82,8 @@ class Requests:
                     if not self._sent[parcel_id]
                     or (settled and self._sent[parcel_id].isdisjoint(able))
                 )
+            elif not (key.resources or key.workers):
+                continue  # it asks for nothing but a worker, which may come late
             elif now - max(self._unmet_since.setdefault(key, now), self._changed_at) >= _GRACE_S:
                 ruling.refused.append((key, UsageError(self._told(key))))
         return ruling

@@ -181,6 +181,8 @@ class DriverThread(Inbox):
             return
         try:
             dispatch.send(self._watch.sendable(parcels, dispatch))
+            while dispatch.fitness.warnings:
+                self.outlet.tell(time.time(), logging.WARNING, dispatch.fitness.warnings.pop())
         except Exception as error:
             if dispatch.is_connected() and not isinstance(error, OSError):
                 raise

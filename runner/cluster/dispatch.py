@@ -35,6 +35,7 @@ from daskflow.runner.cluster.entries import entry, live_entry
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
 from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
+from daskflow.runner.cluster.fitness import Fitness
 from daskflow.runner.cluster.foreign import address_of
 from daskflow.runner.cluster.news import ParcelNews, WorkerNews
 from daskflow.runner.cluster.orders import OrderMaker, RemoteValue, is_lost
@@ -95,6 +96,7 @@ class Dispatch:
         self._requests = Requests(session.client)
         self._placing = Placing(session, self._requests)
         self._deliverer = Deliverer(session)
+        self.fitness = Fitness(session, self._requests)
         self._token = uuid.uuid4().hex[:8]
         self._futures: dict[int, Any] = {}
         self._workers: dict[int, str] = {}  # where a parcel was last heard of
@@ -130,6 +132,7 @@ class Dispatch:
     def slots(self) -> int:
         """Threads there now, when workers come and go; at least one, or none will come."""
         self._requests.workers_changed()
+        self.fitness.workers_changed()
         try:
             threads = self.session.nthreads()
         except Exception as error:
@@ -159,6 +162,8 @@ class Dispatch:
                 continue  # `rule_requests` says what becomes of it
             inputs: list[Any] = []
             order = self._orders.order(parcel, inputs)
+            if not self.fitness.fits(parcel, order.codes):
+                continue  # as above
             if place.only is not None:
                 order = order._replace(only=place.only)
             group = groups.setdefault((parcel.lane.key, bool(inputs), place.workers), [])
@@ -179,6 +184,8 @@ class Dispatch:
                 continue
             reason = "a worker came that can run it"
             driver.parcel_lost(parcel_id, now, reason, executing=(), expected=True)
+        for parcel_id, misfit in self.fitness.refused():
+            driver.refuse_parcel(parcel_id, misfit, now)
         for key, error in ruling.refused:
             driver.refuse_lane(key, error, now)
 

@@ -140,13 +140,13 @@ def _why(error: BaseException) -> str:
     return str(error)
 
 
-def check_versions(client: Client) -> None:
-    """Raise when scheduler or workers cannot run what this process sends them.
+def check_versions(client: Client) -> frozenset[str]:
+    """Return the workers, by address, that can run what this process sends them.
 
     Raises
     ------
     ClusterError
-        Names the scheduler or worker, the package and both versions.
+        For scheduler or workers that do not fit; names them, the package and both versions.
     """
     try:
         found = client.sync(
@@ -165,6 +165,7 @@ def check_versions(client: Client) -> None:
             + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
             + ". Install the same versions on both sides"
         )
+    return frozenset(address for address, theirs in found["workers"].items() if theirs is not None)
 
 
 def register_loss_budget(client: Client, topic: str) -> bool:

@@ -67,6 +67,8 @@ class Session:
     loss_budget : bool
         A killed worker makes its parcels err at once: keys annotated with
         ``{"daskflow_lost": n}`` survive n losses (on a cluster of our own: none).
+    checked : frozenset of str
+        Workers, by address, whose versions fit.
     topic : str
         Name of the event topic that is the session's own and goes with it.
     """
@@ -81,6 +83,7 @@ class Session:
     connect_timeout_s = foreign.CONNECT_TIMEOUT_S
     at_home = False
     loss_budget = True
+    checked: frozenset[str] = frozenset()
 
     def __init__(self) -> None:
         self._loop = LoopThread()
@@ -187,7 +190,7 @@ def _open_dask(session: Session, runner: DaskTaskRunner) -> None:
 def _introduce(session: Session, runner: DaskTaskRunner) -> None:
     """Make sure that a cluster which somebody else configured can run what we send it."""
     client = session.client
-    foreign.check_versions(client)
+    session.checked = foreign.check_versions(client)
     registered = foreign.register_loss_budget(client, session.topic)
     session.at_close(lambda: foreign.leave(client, session.topic, registered=registered))
     session.loss_budget = registered

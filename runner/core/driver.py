@@ -332,12 +332,15 @@ class Driver:
 
     def refuse_lane(self, key: LaneKey, error: BaseException, now: float) -> None:
         """No worker can run what travels in this lane: its runs crash with `error`."""
-        text = str(error)
         for parcel in [each for each in self.parcels.values() if each.lane.key == key]:
-            for run in self._roots(self._close(parcel.id)):
-                self._crash(run, now, error, text)
+            self.refuse_parcel(parcel.id, error, now)
         for run in self._lanes.take_out(lambda queued: queued.stage.lane_key == key):
-            self._crash(run, now, error, text)
+            self._crash(run, now, error, str(error))
+
+    def refuse_parcel(self, parcel_id: int, error: BaseException, now: float) -> None:
+        """No worker can run this parcel: what is open of it crashes with `error`."""
+        for run in self._roots(self._close(parcel_id)):
+            self._crash(run, now, error, str(error))
 
     def _refuse(self, run: Run, at: float) -> None:
         assert self.refusal is not None

@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from daskflow.caching.index import FORMAT, Entry, Sealer, blob_name, read_table, rows_of
+from daskflow.caching.index import FORMAT, Entry, Sealer, blob_name, read_row
 from daskflow.caching.index_packs import Packs
 from daskflow.caching.index_plan import LookupPlan, plan_lookup, prefix_counts
 from daskflow.caching.store_layout import (
@@ -141,12 +141,12 @@ class ResultReader:
     def _read_row(self, key: str, data: bytes, now: float) -> Entry | None:
         path = index_path(key)
         try:
-            rows = rows_of(read_table(data))
+            row = read_row(data)
         except _DAMAGE as error:
             self.quarantine(path, f"{type(error).__name__}: {error}")
             return None
         # no row at all is one of another format version: a plain miss
-        return rows[0] if rows and self._usable(rows[0], key, path, now) else None
+        return row if row and self._usable(row, key, path, now) else None
 
     def _usable(self, entry: Entry, key: str, path: str, now: float, whole: bool = False) -> bool:
         """Say whether an entry is a hit; `whole`: its file is known to be undamaged."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -51,16 +52,16 @@ class PandasCodec:
         """Encode column by column; raise `Unencodable` when one has no exact column type."""
         if isinstance(value, pd.DataFrame):
             names = _readable(value.columns)
-            columns = [value.iloc[:, at] for at in range(value.shape[1])]
+            columns = [_column(value, at) for at in range(value.shape[1])]
             meta: Json = {"kind": "frame", "labels": labels_to_json(value.columns)}
         elif isinstance(value, pd.Series):
             names = [value.name if isinstance(value.name, str) and value.name else "values"]
-            columns, meta = [value], {"kind": "series", "name": label_to_text(value.name)}
+            columns, meta = [array_of(value)], {"kind": "series", "name": label_to_text(value.name)}
         else:
             names, columns, meta = [], [], {"kind": "index"}
         index = value if meta["kind"] == "index" else value.index
         beside, meta["index"] = index_to_arrow(index)
-        made = [values_to_arrow(array_of(column)) for column in columns]
+        made = [values_to_arrow(column) for column in columns]
         meta["columns"] = [each for _, each in made]
         if meta["kind"] != "index":
             meta["attrs"] = _attrs(value)
@@ -99,6 +100,17 @@ class PandasCodec:
         if meta["unique"]:
             value.flags.allows_duplicate_labels = False
         return value
+
+
+def _column(frame: pd.DataFrame, at: int) -> Any:
+    # as `array_of` its Series would be, ten times quicker than `iloc`
+    get = getattr(frame, "_get_column_array", None)
+    if get is None:
+        return array_of(frame.iloc[:, at])
+    values = get(at)
+    if isinstance(values, np.ndarray) or not isinstance(values.dtype, np.dtype):
+        return values
+    return values.to_numpy()
 
 
 def _series(values: Any, index: pd.Index) -> pd.Series:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -26,7 +27,12 @@ _PLACE_DIGITS = 24
 _FALSE, _TRUE, _I32, _I64, _BINARY, _LIST, _STRUCT = 2, 1, 5, 6, 8, 9, 12
 
 
+_SHORT = [bytes([number]) for number in range(128)]
+
+
 def _varint(number: int) -> bytes:
+    if number < 128:
+        return _SHORT[number]
     made = bytearray()
     while number > 0x7F:
         made.append(number & 0x7F | 0x80)
@@ -88,6 +94,7 @@ _NUMBERS = {
 _UNITS = {"ms": (1, 9), "us": (2, 10), "ns": (3, None)}
 
 
+@lru_cache(256)
 def _type_of(kind: pa.DataType) -> _Type | None:
     if pa.types.is_timestamp(kind):
         unit = _UNITS.get(kind.unit)
@@ -141,6 +148,7 @@ def plain_pieces(table: pa.Table, said: dict[str, Any], group_rows: int) -> Iter
     yield _footer(table, groups, text, at)
 
 
+@lru_cache(64)
 def _page_header(rows: int, size: int) -> bytes:
     encodings = (2, _I32, _number(0)), (3, _I32, _number(3)), (4, _I32, _number(3))
     values = _struct((1, _I32, _number(rows)), *encodings)
@@ -155,19 +163,11 @@ def _row_group(
     for field, width, (header, start) in zip(schema, widths, places, strict=True):
         size = start - header + rows * width
         total += size
-        kind = _type_of(field.type)
-        assert kind is not None
-        meta = _struct(
-            (1, _I32, _number(kind.physical)),
-            (2, _LIST, _list(_I32, [_number(0), _number(3)])),
-            (3, _LIST, _list(_BINARY, [_binary(field.name.encode())])),
-            (4, _I32, _number(0)),
-            (5, _I64, _number(rows)),
-            (6, _I64, _number(size)),
-            (7, _I64, _number(size)),
-            (9, _I64, _number(header)),
-        )
-        columns.append(_struct((2, _I64, _number(header)), (3, _STRUCT, meta)))
+        place, length = _number(header), _number(size)
+        # fields 5, 6, 7 and 9: values, both sizes (nothing is compressed), and where the page is
+        sizes = b"\x16" + _number(rows) + b"\x16" + length + b"\x16" + length + b"\x26" + place
+        meta = _chunk_opening(field)[:-1] + sizes + b"\0"
+        columns.append(_struct((2, _I64, place), (3, _STRUCT, meta)))
     return _struct(
         (1, _LIST, _list(_STRUCT, columns)),
         (2, _I64, _number(total)),
@@ -175,6 +175,19 @@ def _row_group(
     )
 
 
+@lru_cache(4096)
+def _chunk_opening(field: pa.Field) -> bytes:
+    kind = _type_of(field.type)
+    assert kind is not None
+    return _struct(
+        (1, _I32, _number(kind.physical)),
+        (2, _LIST, _list(_I32, [_number(0), _number(3)])),
+        (3, _LIST, _list(_BINARY, [_binary(field.name.encode())])),
+        (4, _I32, _number(0)),
+    )
+
+
+@lru_cache(4096)
 def _column(field: pa.Field) -> bytes:
     kind = _type_of(field.type)
     assert kind is not None

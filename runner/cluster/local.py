@@ -65,6 +65,7 @@ _CALM_MS = {
     "monitor": (500.0, 1000.0),  # CPU and memory of the process
     "profile": (10.0, 100.0),  # call stacks of what is executing
 }
+_HEARTBEAT_S = 2.0  # Dask's is 0.5; that a worker is gone is told by its connection, not by this
 _TCP_TIMEOUT = "15s"  # Dask needs more than 10 s here ("Timeout too low")
 
 _logger = logging.getLogger(__name__)
@@ -87,6 +88,13 @@ class _Scheduler(Scheduler):
         _calm(self)
         if self.no_workers_timeout is None:  # there is no argument for it; the user's own wins
             self.no_workers_timeout = NO_WORKERS_TIMEOUT_S
+
+    def heartbeat_worker(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Take a worker's heartbeat, and tell it when to send the next one."""
+        answer = super().heartbeat_worker(*args, **options)
+        if "heartbeat-interval" in answer:
+            answer["heartbeat-interval"] = max(answer["heartbeat-interval"], _HEARTBEAT_S)
+        return answer
 
     async def _track_retire_worker(self, ws: Any, *args: Any, **options: Any) -> Any:
         """Remove a retired worker when it executes none of our keys any more."""

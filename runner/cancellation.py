@@ -8,7 +8,6 @@ next wait or submission.  Workers import this module, so it needs no store, no e
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import signal
@@ -156,6 +155,8 @@ class Cancellation:
 
     async def awaited(self, call: Callable[[], Awaitable[R]], *, outermost: bool) -> R:
         """Await the body of an async flow run; `CancelAsked` when a wish has ended it."""
+        import asyncio  # heavy for scripts without async code
+
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         cancelled = False

@@ -178,6 +178,8 @@ class FlowLife(ABC):
 
     async def sleep_async(self, seconds: float) -> None:
         """Let time pass before the next attempt of an async flow."""
+        import asyncio  # heavy for scripts without async code
+
         await asyncio.sleep(seconds)
 
     def end(self, value: Any, error: BaseException | None) -> State | float:

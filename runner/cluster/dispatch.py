@@ -276,15 +276,7 @@ class Dispatch:
             error = load_error(value, run.task_run_id if run else str(number))
         crashed, timed_out = ended == ENDED_PROCESS, ended == ENDED_TIMED_OUT
         return Outcome(
-            number,
-            False,
-            started_at,
-            run_s,
-            None,
-            error,
-            crashed,
-            cpu_s,
-            timed_out=timed_out,
+            number, False, started_at, run_s, None, error, crashed, cpu_s, timed_out=timed_out
         )
 
     def heard_of(self, parcel_id: int, worker: str, now: float) -> None:

@@ -6,6 +6,8 @@ told; what still executes when its grace is over is given up, and its worker pro
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from daskflow.runner.core.driver import Driver
@@ -31,12 +33,15 @@ class Dropping:
         self._driver = driver
         self._drop_at: float | None = None
         self._over_at: dict[Scope, float] = {}  # when the grace of a flow run is over
+        self._timed_out: set[Scope] = set()  # of these, processes end that execute nothing else
         self.due: float | None = None  # when to look, by the monotonic clock
 
     def cancel(self, scope: Scope, grace_s: float | None, clock: float) -> None:
         """A flow run was cancelled; without `grace_s` what executes may go on to its end."""
         self._drop_at = clock + _UNSTARTED_S
-        if grace_s is not None:
+        if grace_s == math.inf:
+            self._timed_out.add(scope)
+        elif grace_s is not None:
             over_at = clock + grace_s
             self._over_at[scope] = min(over_at, self._over_at.get(scope, over_at))
         self._plan()
@@ -78,14 +83,13 @@ class Dropping:
                 self._driver.drop_parcel(parcel.id, now)
         if numbers:
             dispatch.calls.tell_cancelled(numbers)
+        if left := self._executing(self._timed_out):
+            dispatch.calls.recycle(left, when_idle=True)
+        self._timed_out.clear()
 
     def _give_up(self, scope: Scope, dispatch: Dispatch, now: float) -> None:
         """Recycle the workers of what still executes of `scope`; it has had its time."""
-        numbers: dict[int, list[int]] = {}
-        for parcel in list(self._driver.parcels.values()):
-            if unwanted := [n for n, run in parcel.open.items() if run.stage.scope is scope]:
-                numbers[parcel.id] = unwanted
-        if numbers:
+        if numbers := self._executing({scope}):
             dispatch.calls.recycle(numbers)
         for parcel_id in numbers:
             parcel = self._driver.parcels[parcel_id]
@@ -94,6 +98,17 @@ class Dropping:
 
     def close(self, dispatch: Dispatch) -> None:
         """The cluster goes on without this driver: leave nothing executing on it."""
-        numbers = {p.id: list(p.open) for p in self._driver.parcels.values() if p.open}
-        if numbers:
+        if left := self._executing(self._timed_out):
+            dispatch.calls.tell_cancelled(left)
+            dispatch.calls.recycle(left, when_idle=True, last=True)
+        others = {run.stage.scope for p in self._driver.parcels.values() for run in p.runs}
+        if numbers := self._executing(others - self._timed_out):
             dispatch.calls.recycle(numbers, last=True)
+
+    def _executing(self, scopes: Collection[Scope]) -> dict[int, list[int]]:
+        """Numbers of the runs in flight of some flow runs, by parcel."""
+        found = {}
+        for parcel in self._driver.parcels.values() if scopes else ():
+            if numbers := [n for n, run in parcel.open.items() if run.stage.scope in scopes]:
+                found[parcel.id] = numbers
+        return found

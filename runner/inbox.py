@@ -62,7 +62,8 @@ class Inbox(ABC):
     def cancel(self, scope: Scope, grace_s: float | None = None) -> None:
         """Start nothing of `scope` any more; what executes is given up after `grace_s` seconds.
 
-        Without `grace_s` it may go on to its end.
+        Its process ends with it.  For ``math.inf`` it does once nothing else runs there; without
+        `grace_s`, what executes may go on to its end.
         """
         if self._thread is not None:
             self.post(self._cancel, scope, grace_s)

@@ -12,6 +12,7 @@ import contextvars
 import functools
 import inspect
 import logging
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -131,7 +132,10 @@ class FlowLife(ABC):
 
     @abstractmethod
     def _cancel(self, grace_s: float | None) -> None:
-        """Start no task run any more; what still executes after `grace_s` is given up."""
+        """Start no task run any more; what still executes after `grace_s` is given up.
+
+        Without limit, its process ends once nothing else runs there; None: it goes on to its end.
+        """
 
     @property
     def cancelled_by(self) -> str | None:
@@ -228,9 +232,10 @@ class FlowLife(ABC):
             return returned_state(value, failed, self.info.id)
         self.deadline = None
         patience_s = grace_s = None
-        if isinstance(error, (RanOut, KeyboardInterrupt, CancelAsked)):
-            grace_s = self._grace_s()
-            patience_s = 0.0 if isinstance(error, RanOut) else grace_s  # time is over for all
+        if isinstance(error, RanOut):
+            patience_s, grace_s = 0.0, math.inf  # time is over for task runs, too
+        elif isinstance(error, (KeyboardInterrupt, CancelAsked)):
+            patience_s = grace_s = self._grace_s()
         self._cancel(grace_s)
         self.map_leftovers.drop()
         if isinstance(error, KeyboardInterrupt):

@@ -38,15 +38,21 @@ class WorkerCalls:
         else:
             self._call(tell_cancelled, numbers, topic, flat)
 
-    def recycle(self, numbers: Mapping[int, Sequence[int]], *, last: bool = False) -> None:
+    def recycle(
+        self,
+        numbers: Mapping[int, Sequence[int]],
+        *,
+        when_idle: bool = False,
+        last: bool = False,
+    ) -> None:
         """Have worker processes started anew that execute these runs, by parcel.
 
         Threads of this process cannot be, and what is ours ends with the session: `last` waits
-        until other workers have been told.
+        until other workers have been told.  With `when_idle` nothing else may run there.
         """
         if self._session.in_process or (last and self._session.owned):
             return
-        called = self._call(recycle, numbers, self._session.topic, dict(numbers))
+        called = self._call(recycle, numbers, self._session.topic, dict(numbers), when_idle)
         if last and called is not None:
             concurrent.futures.wait([called], timeout=_RECYCLING_S)
 

@@ -35,12 +35,12 @@ def deliver(blob: bytes) -> None:
     deliver_bytes(blob)
 
 
-async def recycle(topic: str, numbers: Mapping[int, Sequence[int]]) -> None:
+async def recycle(topic: str, numbers: Mapping[int, Sequence[int]], when_idle: bool) -> None:
     """Start the worker process anew if it executes one of these runs, by parcel."""
     # imported on the worker, as above
     from daskflow.runner.cluster.executor import recycling, watchdog
 
-    await recycling.recycle(watchdog.watched(topic), numbers)
+    await recycling.recycle(watchdog.watched(topic), numbers, when_idle=when_idle)
 
 
 def tell_cancelled(topic: str, numbers: list[int]) -> None:

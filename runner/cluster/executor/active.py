@@ -50,12 +50,11 @@ class LineSink:
 
 
 class LeftBehind:
-    """The thread of a body that is waited for no longer."""
+    """A body that is waited for no longer, and goes on."""
 
-    __slots__ = ("label", "since", "thread", "told")
+    __slots__ = ("label", "since", "told")
 
-    def __init__(self, thread: int, label: str) -> None:
-        self.thread = thread
+    def __init__(self, label: str) -> None:
         self.label = label  # of its task run
         self.since = time.monotonic()
         self.told = False  # to the driver
@@ -75,7 +74,8 @@ class ActiveParcel:
         self.running: tuple[int, float] | None = None  # the sync run being executed
         self.overlapping: dict[int, float] = {}  # the async runs being executed
         self.clocks: dict[int, Clock] = {}  # runs being executed whose time is limited
-        self.left_behind: LeftBehind | None = None  # its thread, once its body was given up
+        self.left_behind: LeftBehind | None = None  # once a body was given up
+        self.thread = threading.get_ident()  # that executes the parcel
         self.noted: set[int] = set()  # reported as running
         self.flight: FlightRecorder | None = None
         self.cancelled: frozenset[int] = frozenset()  # runs that nobody wants any more

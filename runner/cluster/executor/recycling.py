@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from daskflow.runner.cluster.executor.active import ActiveParcel
+from daskflow.runner.cluster.executor.active import ActiveParcel, LeftBehind
 from daskflow.runner.cluster.executor.attempt import context_of
 from daskflow.runner.cluster.protocol import BUSY, RECYCLED
 
@@ -62,12 +62,13 @@ def end_stuck(parcels: Iterable[ActiveParcel]) -> None:
 async def _end_if_idle(worker: Any, stuck: Sequence[ActiveParcel]) -> None:
     state = worker.state  # read on its own event loop: it does not change meanwhile
     running = {task.key for task in (*state.executing, *state.long_running)}
-    threads = [parcel.left_behind.thread for parcel in stuck if parcel.left_behind]
-    if running <= {worker.active_threads.get(thread) for thread in threads}:
+    if running <= {worker.active_threads.get(parcel.thread) for parcel in stuck}:
         await _end_process(worker, stuck)
 
 
-async def recycle(parcels: Sequence[ActiveParcel], numbers: Mapping[int, Collection[int]]) -> None:
+async def recycle(
+    parcels: Sequence[ActiveParcel], numbers: Mapping[int, Collection[int]], *, when_idle: bool
+) -> None:
     """End this process if it executes one of these runs; on the worker's event loop.
 
     Parameters
@@ -76,6 +77,8 @@ async def recycle(parcels: Sequence[ActiveParcel], numbers: Mapping[int, Collect
         Those of the driver that asks.
     numbers : mapping of int to collection of int
         Numbers of the runs that are to end, by parcel.
+    when_idle : bool
+        Only once nothing else executes here.
     """
     executing = [
         (parcel, context_of(parcel, item).name)
@@ -85,6 +88,12 @@ async def recycle(parcels: Sequence[ActiveParcel], numbers: Mapping[int, Collect
         if item[0] in parcel.overlapping or (parcel.running and item[0] == parcel.running[0])
     ]
     if not executing:
+        return
+    if when_idle:
+        for parcel, label in executing:
+            if parcel.overlapping.keys() <= set(numbers[parcel.order.parcel_id]):
+                parcel.cut()  # what has not started is not started here
+                parcel.left_behind = parcel.left_behind or LeftBehind(label)
         return
     worker = _worker_of(executing[0][0])
     if worker.nanny:

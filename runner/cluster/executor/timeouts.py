@@ -216,7 +216,7 @@ def _give_up(parcel: ActiveParcel, number: int, now: float) -> None:
         tell_timed_out(parcel, clock.context, clock.started_at, now - clock.started_at, None, error)
         if clock.thread is not None:  # nothing more is started behind a body that may never end
             parcel.running = None
-            parcel.left_behind = LeftBehind(clock.thread, clock.context.name)
+            parcel.left_behind = LeftBehind(clock.context.name)
             parcel.take_rest()
     if clock.gave_up is not None:
         clock.gave_up()

@@ -17,13 +17,19 @@ import time
 from collections import Counter
 from pathlib import Path
 
-__all__ = ["closing_line", "main"]
+__all__ = ["closing_line", "files_of", "main"]
 
-# Together they must be all of tests/: tests/unit/test_side_by_side.py holds that.
-SHARES = (
-    ("tests/cluster", "tests/browser"),
-    ("tests/chaos", "tests/contracts", "tests/examples"),  # waits for processes most of the time
-    ("tests/store", "tests/unit"),
+# About as long each, where nothing else runs.  A folder stands for what no pattern names elsewhere;
+# together they must be all of tests/: tests/unit/test_side_by_side.py holds that.
+SHARES: tuple[tuple[str, ...], ...] = (
+    ("tests/cluster",),
+    ("tests/chaos", "tests/examples", "tests/browser"),  # waits for processes most of the time
+    (
+        *("tests/store", "tests/unit", "tests/contracts"),
+        # these start processes of their own, so they do not need the clusters of the first share
+        *("tests/cluster/test_bench.py", "tests/cluster/test_cli_*.py"),
+        "tests/cluster/test_session_*.py",
+    ),
 )
 ORDER = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
 CLOSING = re.compile(r"^=* ?((?:\d+ [a-z]+(?:, )?)+) in \d[\d.]*s.*$", re.MULTILINE)
@@ -45,6 +51,20 @@ def closing_line(outputs: list[str], seconds: float) -> str:
         if counts[what]
     ]
     return f" {', '.join(told)} in {seconds:.2f}s ".center(80, "=")
+
+
+def files_of(share: tuple[str, ...]) -> list[Path]:
+    """The files with tests of one share, below the current folder."""
+    named = {file for paths in SHARES for path in paths for file in _named(path)}
+    files: list[Path] = []
+    for path in share:
+        inside = (file for file in Path(path).rglob("test_*.py") if file not in named)
+        files += sorted(inside) if Path(path).is_dir() else _named(path)
+    return files
+
+
+def _named(path: str) -> list[Path]:
+    return [] if Path(path).is_dir() else sorted(Path().glob(path))
 
 
 def main() -> int:
@@ -75,7 +95,7 @@ def start(paths: tuple[str, ...], file: Path) -> subprocess.Popen[bytes]:
     """Start pytest for one share, with its output in a file."""
     with file.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "pytest", *paths],
+            [sys.executable, "-m", "pytest", *map(str, files_of(paths))],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import SHARES, closing_line
+from tests.side_by_side import SHARES, closing_line, files_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_each_folder_with_tests_is_in_one_share():
-    folders = {str(file.parent.relative_to(ROOT)) for file in (ROOT / "tests").rglob("test_*.py")}
-    assert sorted(path for share in SHARES for path in share) == sorted(folders)
+def test_each_file_with_tests_is_in_one_share(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert sorted(file for share in SHARES for file in files_of(share)) == sorted(
+        Path("tests").rglob("test_*.py")
+    )
+    assert all(files_of((path,)) for share in SHARES for path in share)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import Parcel, Run
 from daskflow.runner.core.states import FINAL, SUCCESSFUL
 from daskflow.runner.stored import StoredValue
+from daskflow.runner.told_results import ToldResults
 
 if TYPE_CHECKING:
     from daskflow.caching.index import Entry
@@ -55,6 +56,8 @@ class CacheDesk:
         self._asked_at: dict[Run, float] = {}  # of how old what the look-ups knew is at the most
         self._known_at: dict[StoreAddress, float] = {}  # a store lists its packs once
         self._followers: dict[Run, list[Run]] = {}
+        self._committed: list[Run] = []  # told of, and not ended yet
+        self._told = ToldResults()
         self._warned = False
         self._refused: set[str] = set()  # tasks of which it was said that they run uncached
         self.claims = ClaimDesk(
@@ -112,6 +115,9 @@ class CacheDesk:
             leader = self._leaders.get((address, key))
             if leader is not None and leader.state not in SUCCESSFUL:
                 self._followers.setdefault(leader, []).append(run)
+                continue
+            if (told := self._told.find(address, key, now)) is not None:
+                self._hit_again(run, key, told.value, told.digest, told.run_s, told.result_bytes)
                 continue
             self._lead(run, address, key)
             self._asked_at[run] = self._known_at.setdefault(address, now)
@@ -200,6 +206,8 @@ class CacheDesk:
     def ended(self, runs: Sequence[Run]) -> None:
         """Runs are final: those with the same key that waited for one get its result."""
         self.claims.let_go(runs)
+        if self._committed:
+            self._keep_told()
         if not self._led:
             return
         now = time.time()
@@ -214,6 +222,28 @@ class CacheDesk:
             if followers:
                 self._follow(run, followers, place, now)
 
+    def _keep_told(self) -> None:
+        now, committed, self._committed = time.time(), self._committed, []
+        for run in committed:
+            if run.state in FINAL:
+                self._told.keep(run, _cache(run), now)
+            else:
+                self._committed.append(run)
+
+    def _hit_again(
+        self,
+        run: Run,
+        key: str,
+        value: Any,
+        digest: str,
+        run_s: float | None,
+        result_bytes: int | None,
+    ) -> None:
+        cache = _cache(run)
+        cache.hit, cache.digest, cache.made_as = True, digest, key
+        cache.status = hit_status(key, run_s)
+        self._driver.found(run, value, result_bytes, time.time())
+
     def _follow(
         self, leader: Run, followers: list[Run], place: tuple[StoreAddress, str], now: float
     ) -> None:
@@ -223,11 +253,9 @@ class CacheDesk:
         # what it was called with may have changed after it was looked up
         shared = shared and made.made_as == place[1]
         if shared and made.digest is not None and (plain or isinstance(leader.value, StoredValue)):
+            told = leader.value, made.digest, leader.run_s, leader.result_bytes
             for run in followers:
-                cache = _cache(run)
-                cache.hit, cache.digest = True, made.digest
-                cache.status = hit_status(place[1], leader.run_s)
-                self._driver.found(run, leader.value, leader.result_bytes, now)
+                self._hit_again(run, place[1], *told)
             return
         # the first of them takes its place; nothing new can be in the store but by another flow
         first, *rest = followers
@@ -244,6 +272,7 @@ class CacheDesk:
             run = parcel.open.get(commit.number)
             if run is not None and run.cache is not None:
                 _cache(run).told(commit)
+                self._committed.append(run)
 
     def close(self) -> None:
         """Look nothing more up."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from daskflow.errors import RunTaken
+from daskflow.runner.bounded_repr import bounded, bounded_repr
 from daskflow.runner.context import LogLine
 from daskflow.runner.core.driver import Transition
 from daskflow.runner.core.graph import Run
@@ -168,13 +169,8 @@ def _row(run: Run, peak_memory: int | None) -> tuple[Any, ...]:
 
 
 def as_json(value: Any) -> str:
-    """JSON for a person to read; what JSON does not know is written as its repr."""
-    return json.dumps(value, default=_short_repr, ensure_ascii=False)
+    """JSON for a person to read; what JSON does not know is written as its repr.
 
-
-def _short_repr(value: Any) -> str:
-    try:
-        text = repr(value)
-    except Exception as error:  # user code
-        text = f"<{type(value).__name__} whose repr raises {type(error).__name__}>"
-    return text if len(text) <= 500 else text[:499] + "…"
+    What is large is cut, and a large object is not asked for its repr: see `bounded_repr`.
+    """
+    return json.dumps(bounded(value), default=bounded_repr, ensure_ascii=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from daskflow import INPUTS, flow, task
+from daskflow import INPUTS, ResultStorage, flow, task
 from tests.cluster.told import Told
 
 LIVE = pytest.mark.parametrize("where", ["threads", "sync"], indirect=True)
@@ -109,3 +109,35 @@ def test_an_argument_changed_after_its_submission_stores_nothing_wrong(where, to
 
     runs(True)
     assert runs(False) == 3
+
+
+@pytest.mark.parametrize("where", ["processes", "threads"], indirect=True)
+def test_what_was_made_in_this_flow_is_found_again_without_a_request(where, told, s3_server):
+    endpoint = {"endpoint_url": s3_server.endpoint, "region_name": "us-east-1"}
+    options = {"key": "x", "secret": "y", "client_kwargs": endpoint}
+    storage = ResultStorage(f"s3://{s3_server.new_bucket()}/r", options)
+
+    @task(cache_policy=INPUTS, result_storage=storage)
+    def makes(size):
+        told("ran")
+        return np.zeros(size)
+
+    @task
+    def seeds():
+        return 30_000
+
+    @flow(task_runner=where)
+    def runs():
+        small = makes.submit(3).result()
+        makes.submit(seeds.submit()).wait()  # its key is made by a worker
+        s3_server.requests()
+        again = [makes.submit(3).result(), makes.submit(3).result()]
+        by_value = makes.submit(30_000)
+        by_value.wait()
+        asked = s3_server.requests()
+        return [a.tolist() for a in (small, *again)], asked, by_value.result().shape
+
+    values, asked, shape = runs()
+    assert (values, shape) == ([[0.0] * 3] * 3, (30_000,))
+    assert asked == []
+    assert told.take() == ["ran", "ran"]

@@ -8,6 +8,7 @@ until its time is over.
 from __future__ import annotations
 
 import importlib.util
+import select
 import socket
 import ssl
 from collections.abc import Mapping
@@ -39,8 +40,10 @@ def cluster_security(chosen: Any) -> Security:
                 "security=True makes certificates with the package cryptography, which is not "
                 "installed; install daskflow[tls], or give distributed.Security(tls_ca_file=…, …)"
             )
-        return Security.temporary()
-    return chosen if isinstance(chosen, Security) else Security()
+        made: Security = Security.temporary()
+        return made
+    security: Security = chosen if isinstance(chosen, Security) else Security()
+    return security
 
 
 def check_certificates(address: str, kwargs: Mapping[str, Any]) -> ssl.SSLContext | None:
@@ -87,11 +90,8 @@ def mismatch(address: str, context: ssl.SSLContext | None) -> str | None:
 
 def _plainly(host: str, port: int) -> str | None:
     with socket.create_connection((host, port), _PATIENCE_S) as connection:
-        try:
-            connection.recv(1)  # a plain scheduler speaks first
-            return None
-        except TimeoutError:
-            pass
+        if select.select([connection], [], [], _PATIENCE_S)[0]:
+            return None  # a plain scheduler speaks first
     anyone = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # looks only whether it is TLS at all
     anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     with socket.create_connection((host, port), _PATIENCE_S) as connection:

@@ -18,7 +18,7 @@ from typing import Any
 import dask
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
-from daskflow.errors import ClusterError
+from daskflow.errors import ClusterError, StoreError
 from daskflow.runner.cluster.answers import Answer
 from daskflow.runner.cluster.calling import WorkerCalls
 from daskflow.runner.cluster.deaths import (
@@ -58,6 +58,7 @@ from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Remote, Run, once_only
+from daskflow.runner.core.states import CRASHED, FAILED
 from daskflow.runner.stored import StoredValue
 
 __all__ = ["Dispatch"]
@@ -185,7 +186,9 @@ class Dispatch:
             reason = "a worker came that can run it"
             driver.parcel_lost(parcel_id, now, reason, executing=(), expected=True)
         for parcel_id, misfit in self.fitness.refused():
-            driver.refuse_parcel(parcel_id, misfit, now)
+            # a result that cannot be stored fails its run, however early that is known
+            state = FAILED if isinstance(misfit, StoreError) else CRASHED
+            driver.refuse_parcel(parcel_id, misfit, now, state)
         for key, error in ruling.refused:
             driver.refuse_lane(key, error, now)
 

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from daskflow.errors import ClusterError, DaskflowError, StoreError, UsageError
-from daskflow.results.storage import Storage
+from daskflow.results.storage import Storage, without_credentials
 from daskflow.runner.cluster import foreign
 from daskflow.runner.cluster.executor.sight import Probe, Sight, look_around
 from daskflow.runner.cluster.imported_names import packages_of
@@ -150,7 +150,7 @@ class Fitness:
         return None
 
     def _ask(self, workers: Sequence[str], packages: set[str], url: str | None) -> None:
-        probed = url is not None and Storage(url).protocol in _PROBED
+        probed = url is not None and _is_probed(url)
         new = [
             worker
             for worker in workers
@@ -196,6 +196,11 @@ def _tops(modules: Iterable[ModuleType]) -> set[str]:
     return {module.__name__.partition(".")[0] for module in modules} - {"__main__"}
 
 
+def _is_probed(url: str) -> bool:
+    protocol, separator, _ = url.partition("://")
+    return not separator or protocol in _PROBED
+
+
 def _laid(url: str) -> Probe:
     """A file for workers to find; none where this process may not write."""
     path, token = f"{uuid.uuid4().hex}.tmp", os.urandom(16)
@@ -216,7 +221,7 @@ def _cleared(probe: Probe | None) -> None:
 
 
 def _misfit(worker: str, url: str, sight: Sight) -> DaskflowError | None:
-    shown = Storage(url).shown_url
+    shown = without_credentials(url)
     if url in sight.unshared:
         return UsageError(
             f"results are to be kept in {shown!r}, which worker {worker} does not share with this "
@@ -231,7 +236,7 @@ def _misfit(worker: str, url: str, sight: Sight) -> DaskflowError | None:
 
 def _writable_here(url: str) -> StoreError | None:
     """Whether this user may write to a local storage; other troubles are told by who meets them."""
-    root = Storage(url).local_root
+    root = Storage(url).local_root if _is_probed(url) else None
     if root is None:
         return None
     there: Path = next((path for path in (root, *root.parents) if path.exists()), root)

@@ -12,14 +12,13 @@ import concurrent.futures
 import difflib
 import inspect
 import logging
-import ssl
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
-from distributed import Client, Security
+from distributed import Client
 from tornado.ioloop import IOLoop
 
 from daskflow.errors import ClusterError, UsageError
@@ -27,6 +26,7 @@ from daskflow.runner.cluster import plugin as plugin_module
 from daskflow.runner.cluster.deaths import DeathNotes
 from daskflow.runner.cluster.draining import Leaving
 from daskflow.runner.cluster.plugin import LossBudget, forget_client
+from daskflow.runner.cluster.tls import check_certificates, mismatch
 
 if TYPE_CHECKING:
     from daskflow.runner.cluster.session import Session
@@ -72,18 +72,24 @@ def connect(
     if security is not None:
         kwargs.setdefault("security", security)
     _check_kwargs(kwargs)
-    if isinstance(address, str) and address.startswith("tls://"):
-        _check_certificates(address, kwargs)
+    if target is address:
+        context = check_certificates(address, kwargs)
+        if (why := mismatch(address, context)) is not None:
+            raise ClusterError(_unreachable(address, why))
     try:
         return _hastened(Client(address, loop=loop, set_as_default=False, **kwargs))
     except TypeError as error:
         raise UsageError(f"client_kwargs do not fit distributed.Client: {error}") from error
     except Exception as error:
-        raise ClusterError(
-            f"The Dask scheduler at {address} could not be reached ({_why(error)}); check that it "
-            "runs (dask scheduler), that this machine reaches its host and port, and that both "
-            "sides use TLS or neither does"
-        ) from error
+        raise ClusterError(_unreachable(address, error)) from error
+
+
+def _unreachable(address: str, why: object) -> str:
+    return (
+        f"The Dask scheduler at {address} could not be reached ({why}); check that it runs (dask "
+        "scheduler), that this machine reaches its host and port, and that both sides use TLS or "
+        "neither does"
+    )
 
 
 def _hastened(client: Client) -> Client:
@@ -106,38 +112,6 @@ def _check_kwargs(kwargs: Mapping[str, Any]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(known)}"
             raise UsageError(f"client_kwargs has {name!r}, unknown to distributed.Client; {hint}")
-
-
-def _check_certificates(address: str, kwargs: Mapping[str, Any]) -> None:
-    """Raise when a scheduler that speaks TLS is to be reached without certificates."""
-    security = kwargs.get("security") or Security()  # the latter: from Dask's configuration
-    if isinstance(security, dict):
-        security = Security(**security)
-    if not isinstance(security, Security):
-        return
-    try:
-        context = security.get_connection_args("client").get("ssl_context")
-    except OSError as error:  # ssl.SSLError is one
-        raise UsageError(
-            f"The certificates for the scheduler at {address} cannot be read ({error}); correct "
-            f"the paths of {security!r}"
-        ) from error
-    if context is None:
-        raise UsageError(
-            f"The scheduler at {address} speaks TLS and there are no certificates for it; pass "
-            'client_kwargs={"security": distributed.Security(tls_ca_file=…, tls_client_cert=…, '
-            "tls_client_key=…)} or set them in Dask's configuration (distributed.comm.tls)"
-        )
-
-
-def _why(error: BaseException) -> str:
-    """What the TLS handshake said, where it was that; Dask does not tell."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its TLS certificate was not accepted: {cause.verify_message}"
-        cause = cause.__cause__ or cause.__context__
-    return str(error)
 
 
 def check_versions(client: Client) -> frozenset[str]:

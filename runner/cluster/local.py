@@ -40,6 +40,7 @@ from daskflow.runner.cluster.deaths import tell_death, watch_memory
 from daskflow.runner.cluster.loop import quiet_about_lost_connections
 from daskflow.runner.cluster.plugin import REPORT_TOPIC, drained
 from daskflow.runner.cluster.spawning import BareProcess
+from daskflow.runner.cluster.tls import cluster_security
 
 __all__ = [
     "DEATHS_TOPIC",
@@ -293,7 +294,13 @@ class LocalSpecCluster(SpecCluster):
 
 
 def start_processes(
-    loop: IOLoop, n_workers: int, *, threads_per_worker: int, folder: str, **worker_options: Any
+    loop: IOLoop,
+    n_workers: int,
+    *,
+    threads_per_worker: int,
+    folder: str,
+    security: Any = None,
+    **worker_options: Any,
 ) -> LocalSpecCluster:
     """Start a scheduler here that is ready for `n_workers` worker processes under nannies.
 
@@ -305,10 +312,12 @@ def start_processes(
         The size of the cluster; `LocalSpecCluster.start_workers` starts the workers.
     folder : str
         Existing private folder for what workers write; the caller removes it at the end.
+    security : bool or distributed.Security, optional
+        True for TLS with certificates that live as long as the cluster.
     **worker_options
         Handed to `distributed.Nanny` and on to its worker, such as `memory_limit`, `resources`.
     """
-    security = Security()
+    security = cluster_security(security)
     protocol = "tls://" if security.require_encryption else "tcp://"
     common = {"host": "127.0.0.1", "protocol": protocol, "security": security}
     worker_options.setdefault(

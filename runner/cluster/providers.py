@@ -20,6 +20,7 @@ from daskflow.runner.cluster.runner_checks import (
     checked_address,
     checked_kwargs,
     filed_address,
+    holds_keys,
     refuse_asynchronous,
     refuse_beside,
 )
@@ -35,7 +36,7 @@ __all__ = [
 # Arguments of distributed.LocalCluster that are about more than its workers.
 _LOCAL_CLUSTER_ONLY = frozenset(
     "name host ip scheduler_port silence_logs dashboard_address worker_dashboard_address services "
-    "worker_services service_kwargs security protocol blocked_handlers interface worker_class "
+    "worker_services service_kwargs protocol blocked_handlers interface worker_class "
     "scheduler_kwargs scheduler_sync_interval loop start".split()
 )
 _ALLOWED = (
@@ -109,7 +110,8 @@ class DaskTaskRunner:
         ``"dask_kubernetes.operator.KubeCluster"``.
     cluster_kwargs : mapping, optional
         Arguments of `cluster_class`; without one: `n_workers`, `threads_per_worker`,
-        `memory_limit` and other options of `distributed.LocalCluster`.
+        `memory_limit` and other options of `distributed.LocalCluster`; with ``security=True``
+        they talk TLS, by certificates that are made for the flow (the extra ``tls``).
     adapt_kwargs : mapping, optional
         The started cluster scales itself: arguments of its `adapt` method.
     client_kwargs : mapping, optional
@@ -248,6 +250,12 @@ class DaskTaskRunner:
                 "A DaskTaskRunner with a live cluster object cannot be pickled; "
                 "give it address=cluster.scheduler_address instead"
             )
+        for name, kwargs in (("cluster", self.cluster_kwargs), ("client", self.client_kwargs)):
+            if holds_keys(kwargs.get("security")):
+                raise UsageError(
+                    f"A DaskTaskRunner whose {name}_kwargs hold TLS keys in memory is not pickled, "
+                    "so that they go nowhere; give the paths of files, or security=True"
+                )
         return self.__dict__
 
 

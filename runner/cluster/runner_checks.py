@@ -16,12 +16,14 @@ __all__ = [
     "checked_address",
     "checked_kwargs",
     "filed_address",
+    "holds_keys",
     "refuse_asynchronous",
     "refuse_beside",
 ]
 
 _SCHEMES = ("tcp", "tls", "ws", "wss", "ucx", "inproc")
-_USUAL = "n_workers threads_per_worker memory_limit processes resources asynchronous".split()
+_USUAL = "n_workers threads_per_worker memory_limit processes resources security".split()
+_USUAL.append("asynchronous")
 _SIZE = re.compile(r"\d*\.?\d+(e\d+)?\s*([kmgtp]i?)?b?")
 
 
@@ -73,6 +75,13 @@ def check_workers(options: Mapping[str, Any]) -> None:
             isinstance(count, bool) or not isinstance(count, int) or count < least
         ):
             raise UsageError(f"{name}={count!r} must be a whole number, {least} or more")
+    security = options.get("security")
+    if security is not None and not isinstance(security, bool):
+        if not hasattr(security, "get_connection_args"):
+            raise UsageError(
+                f"security={type(security).__name__} must be True, for certificates of the "
+                "cluster's own, or a distributed.Security"
+            )
     limit = options.get("memory_limit", "auto")
     if limit is None or limit == "auto":
         return
@@ -86,6 +95,14 @@ def check_workers(options: Mapping[str, Any]) -> None:
             f"memory_limit={limit!r} is no size; it can be text such as '4 GiB', a number of "
             "bytes, a share of the memory between 0 and 1, 'auto', or None for no limit"
         )
+
+
+def holds_keys(security: Any) -> bool:
+    """Whether a `distributed.Security`, or a mapping of its arguments, has keys, not paths."""
+    values = security if isinstance(security, Mapping) else {}
+    if hasattr(security, "get_connection_args"):
+        values = {name: getattr(security, name, None) for name in type(security).__slots__}
+    return any("\n" in str(value) for name, value in values.items() if name.endswith("_key"))
 
 
 def refuse_beside(name: str, others: Mapping[str, Any]) -> None:

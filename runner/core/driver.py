@@ -21,7 +21,7 @@ from daskflow.runner.core.endings import Endings
 from daskflow.runner.core.graph import LaneKey, Outcome, Run, Scope, Stage
 from daskflow.runner.core.lanes import Lanes
 from daskflow.runner.core.packing import PackingRules
-from daskflow.runner.core.states import CACHED, CRASHED, FINAL
+from daskflow.runner.core.states import CACHED, CRASHED, FINAL, PENDING
 
 __all__ = ["Decisions", "Driver", "Transition", "describe"]
 
@@ -337,10 +337,12 @@ class Driver:
         for run in self._lanes.take_out(lambda queued: queued.stage.lane_key == key):
             self._crash(run, now, error, str(error))
 
-    def refuse_parcel(self, parcel_id: int, error: BaseException, now: float) -> None:
-        """No worker can run this parcel: what is open of it crashes with `error`."""
+    def refuse_parcel(
+        self, parcel_id: int, error: BaseException, now: float, state: str = CRASHED
+    ) -> None:
+        """No worker can run this parcel: what is open of it ends with `error`."""
         for run in self._roots(self._close(parcel_id)):
-            self._crash(run, now, error, str(error))
+            self._crash(run, now, error, str(error), state if run.state == PENDING else CRASHED)
 
     def _refuse(self, run: Run, at: float) -> None:
         assert self.refusal is not None
@@ -385,8 +387,10 @@ class Driver:
         self._put_back([run for run in runs if run.waiting])
         return roots
 
-    def _crash(self, run: Run, at: float, error: BaseException, text: str) -> None:
+    def _crash(
+        self, run: Run, at: float, error: BaseException, text: str, state: str = CRASHED
+    ) -> None:
         if run.redo:
             self._endings.remade(run, at, error)
         elif run.state not in FINAL:
-            self._endings.end(run, CRASHED, at, text, error)
+            self._endings.end(run, state, at, text, error)

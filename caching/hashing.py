@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from daskflow.caching.hash_objects import hooks, new_writer
-from daskflow.caching.hash_writer import ATOMS, NoContent, dumps, handlers
+from daskflow.caching.hash_writer import NoContent, dumps, handlers
 from daskflow.errors import Uncacheable, UsageError
 
 __all__ = ["FORMAT", "content_digest", "register_hash"]
@@ -22,8 +22,10 @@ FORMAT = 1
 _OPENING = b"daskflow content %d\0" % FORMAT
 T = TypeVar("T")
 
-# Digests of atoms seen before, under what marshal makes of them: hashing costs five times that.
-_recent: dict[bytes, str] = {}
+# Digests of atoms seen before: hashing costs five times that.  By exact type, because 1 == True;
+# within each of these types equal values are the same.
+_recent: dict[type, dict[Any, str]] = {kind: {} for kind in (str, int, bool, bytes, type(None))}
+_recent_floats: dict[bytes, str] = {}
 _MOST_RECENT, _RECENT_BYTES = 4096, 64
 
 
@@ -58,18 +60,27 @@ def content_digest(
         When there is no such algorithm, or its package is not installed.
     """
     kind = type(value)
-    if kind not in ATOMS or algorithm != "sha256":
-        return _digest(value, algorithm, name, threads)
-    if (kind is str or kind is bytes) and len(value) > _RECENT_BYTES:
-        return _digest(value, "sha256", "value", None)
+    known = _recent.get(kind)
+    if known is not None and algorithm == "sha256":
+        if (kind is str or kind is bytes) and len(value) > _RECENT_BYTES:
+            return _digest(value, "sha256", name, threads)  # to find it would be to hash it
+        found = known.get(value)
+        return _atom(value, known, value) if found is None else found
+    if kind is float and algorithm == "sha256":
+        # not by equality: -0.0 is not 0.0, and NaN is by its bits
+        written = dumps(value, 2)
+        return _recent_floats.get(written) or _atom(value, _recent_floats, written)
+    return _digest(value, algorithm, name, threads)
+
+
+def _atom(value: Any, known: dict[Any, str], key: Any) -> str:
+    """Return the digest of an atom that is not `known` yet, and keep it if it is short."""
     written = dumps(value, 2)
-    found = _recent.get(written)
-    if found is None:
-        found = hashlib.sha256(_OPENING + written).hexdigest()  # as the writer would have it
-        if len(written) <= _RECENT_BYTES:
-            if len(_recent) >= _MOST_RECENT:
-                _recent.clear()
-            _recent[written] = found
+    found = hashlib.sha256(_OPENING + written).hexdigest()  # as the writer would have it
+    if len(written) <= _RECENT_BYTES:
+        if len(known) >= _MOST_RECENT:
+            known.clear()
+        known[key] = found
     return found
 
 

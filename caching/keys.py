@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import inspect
 import marshal
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ __all__ = [
     "run_key",
 ]
 
-_FORMAT = "daskflow key 1"
+_FORMAT, _USUAL_FORMAT = "daskflow key 1", "daskflow key 2"
 _KINDS = ("task", "custom", "input", "code", "parameter", "run")
 _WORDS = {"input": "argument", "parameter": "flow parameter", "code": "code"}
 
@@ -180,47 +181,84 @@ def run_key(flow_run_id: str, place: str, parts: Mapping[str, str]) -> CacheKey:
 
 
 class _Template(NamedTuple):
-    """What the keys of one task have in common: their bytes around the inputs, and their parts."""
+    """What the keys of one task have in common: what is hashed before the inputs, and parts."""
 
-    names: list[str]
+    excluded: frozenset[str]
+    values: Callable[[Mapping[str, str]], Sequence[str]]
     labels: list[str]
-    before: bytes
-    after: bytes
+    opening: bytes
     parts: dict[str, str]
 
 
+class _Parts(Mapping[str, str]):
+    """The parts of a key, put together when somebody looks: most keys are only looked up."""
+
+    __slots__ = ("_made", "_template", "_values")
+    _made: dict[str, str]
+
+    def __init__(self, template: _Template, values: list[str]) -> None:
+        self._template, self._values = template, values
+
+    def _dict(self) -> dict[str, str]:
+        try:
+            return self._made
+        except AttributeError:  # nobody has looked yet
+            known = self._template
+            self._made = known.parts | dict(zip(known.labels, self._values, strict=True))
+        return self._made
+
+    def __getitem__(self, name: str) -> str:
+        return self._dict()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._dict())
+
+    def __len__(self) -> int:
+        return len(self._dict())
+
+    def __repr__(self) -> str:
+        return repr(self._dict())
+
+    def __reduce__(self) -> tuple[type[dict[str, str]], tuple[dict[str, str]]]:
+        return dict, (self._dict(),)
+
+
 _USUAL = frozenset({"INPUTS", "TASK_SOURCE"})
-_templates: dict[tuple[str, str, tuple[str, ...], frozenset[str]], _Template] = {}
+_templates: dict[tuple[str, str, tuple[str, ...]], _Template] = {}
 _MOST_TEMPLATES = 1024
+_new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
 
 def _usual_key(
     task_name: str, code: CodeDigest, inputs: Mapping[str, str], excluded: frozenset[str]
 ) -> CacheKey:
-    """Return the key that `make_key` would make part by part, with what is constant kept."""
-    place = task_name, code.digest, tuple(inputs), excluded
-    known = _templates.get(place)
-    if known is None:
+    """Return the key of what most tasks ask for, with what is constant kept."""
+    given = tuple(inputs)
+    known = _templates.get((task_name, code.digest, given))
+    if known is None or known.excluded != excluded:
         if len(_templates) >= _MOST_TEMPLATES:
             _templates.clear()
-        known = _templates[place] = _template(task_name, code, tuple(inputs), excluded)
-    values = [inputs[name] for name in known.names]
-    made = known.before + marshal.dumps(values, 2) + known.after
-    parts = known.parts | dict(zip(known.labels, values, strict=True))
-    return CacheKey(hashlib.sha256(made).hexdigest(), parts)
+        known = _template(task_name, code, given, excluded)
+        _templates[task_name, code.digest, given] = known
+    values = list(known.values(inputs))
+    made = known.opening + ",".join(values).encode()  # no comma is a hexadecimal digit
+    return _new(CacheKey, (hashlib.sha256(made).hexdigest(), _Parts(known, values)))
 
 
 def _template(
     task_name: str, code: CodeDigest, names: tuple[str, ...], excluded: frozenset[str]
 ) -> _Template:
     counted, labels, written = _part_names(names, "input ", excluded)
-    # without back references, marshal writes a container as its parts one after the other
-    none: list[str] = []
-    whole = marshal.dumps([_FORMAT, task_name, (written, none), ("code", code.digest)], 2)
-    after = marshal.dumps(("code", code.digest), 2)
-    before = whole[: len(whole) - len(after) - len(marshal.dumps(none, 2))]
+    constant = marshal.dumps([_USUAL_FORMAT, task_name, written, code.digest], 2)
+    opening = hashlib.sha256(constant).digest()
     parts = {"task": task_name, **dict.fromkeys(labels, ""), **_code_parts(code)}
-    return _Template(counted, labels, before, after, parts)
+    return _Template(excluded, _getter(counted), labels, opening, parts)
+
+
+def _getter(names: list[str]) -> Callable[[Mapping[str, str]], Sequence[str]]:
+    if len(names) < 2:  # for one name `itemgetter` gives no tuple
+        return lambda digests: [digests[name] for name in names]
+    return operator.itemgetter(*names)
 
 
 def _put_digests(

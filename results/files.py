@@ -64,7 +64,7 @@ def read_payload(codec: str, data: bytes) -> EncodedValue:
     """Return what `write_payload` was given."""
     if codec == "json":
         return EncodedValue(codec, {}, data)
-    return _read(codec, pq.ParquetFile(pa.BufferReader(data)), threads=False)
+    return _read(codec, _opened(pa.BufferReader(data)), threads=False)
 
 
 def write_file(encoded: EncodedValue, file: BinaryIO, *, strong: bool) -> tuple[str, int]:
@@ -120,13 +120,31 @@ def read_file(codec: str, path: Path) -> EncodedValue:
     """Return the encoded value in a file; its digest has been checked by the caller."""
     # starting threads takes longer than decoding a small file
     threads = path.stat().st_size > THREADS_FROM_BYTES
-    with pq.ParquetFile(path, memory_map=True, pre_buffer=False) as file:
+    with _opened(path, memory_map=True, pre_buffer=False) as file:
         return _read(codec, file, threads)
 
 
 def read_whole(codec: str, data: bytes) -> EncodedValue:
     """Return what `read_file` returns of a file with these bytes."""
-    return _read(codec, pq.ParquetFile(pa.BufferReader(data), pre_buffer=False), threads=False)
+    return _read(codec, _opened(pa.BufferReader(data), pre_buffer=False), threads=False)
+
+
+_opening = threading.Lock()
+
+
+def _opened(source: Any, **options: Any) -> pq.ParquetFile:
+    """Open a file whose columns will be read into memory of the system's allocator.
+
+    Arrow's default one takes huge pages: a kept frame of 1 MB cost 2 MB and twice the time.  A
+    reader has no option for it, and takes the process's choice at its opening, which is put back.
+    """
+    with _opening:
+        before = pa.default_memory_pool()
+        pa.set_memory_pool(pa.system_memory_pool())
+        try:
+            return pq.ParquetFile(source, **options)
+        finally:
+            pa.set_memory_pool(before)
 
 
 def iter_batches(path: Path, rows: int) -> Iterator[pa.RecordBatch]:

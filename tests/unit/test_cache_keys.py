@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import pickle
 
 import pytest
 from hypothesis import given
@@ -179,3 +180,14 @@ def test_every_way_to_give_an_argument_is_the_same(function, calls, bound):
 def test_a_call_that_does_not_fit_is_an_error(function, args, kwargs):
     with pytest.raises(TypeError):
         bind_inputs(inspect.signature(function), args, kwargs)
+
+
+def test_the_parts_of_a_key_are_a_mapping_that_travels():
+    """They are put together when somebody looks, here or where they were pickled to."""
+    key = make_key("clean", DEFAULT, code=CODE, inputs={"b": "1" * 64, "a": "2" * 64})
+    parts = {"task": "clean", "input a": "2" * 64, "input b": "1" * 64}
+    parts |= {f"code {name}": digest for name, digest in CODE.parts.items()}
+    assert pickle.loads(pickle.dumps(key)) == key
+    assert dict(key.parts) == parts == key.parts
+    assert pickle.loads(pickle.dumps(key)).parts == parts
+    assert repr(key.parts) == repr(parts)

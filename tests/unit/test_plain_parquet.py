@@ -201,3 +201,14 @@ def test_a_row_may_hold_what_its_checksum_stands_for(store):
     entry = publish(store, 1, value, task=value[1])
     store.forget()
     assert store.load(store.lookup([entry.key])[entry.key]) == value
+
+
+def test_columns_that_arrow_reads_are_in_memory_of_the_systems(store):
+    """Its own allocator keeps twice as much of a value; the process's choice stays what it was."""
+    pool = pa.default_memory_pool()
+    entry = publish(store, 1, FRAME.assign(flag=NUMBERS > 0))
+    before = pool.bytes_allocated()
+    kept = store.load(entry)
+    assert kept["flag"].sum() == COUNT
+    assert pa.default_memory_pool().backend_name == pool.backend_name
+    assert pool.bytes_allocated() - before < kept.memory_usage().sum() / 4

@@ -46,7 +46,6 @@ class Story(NamedTuple):
 
     starts: list[float]  # of its process: the first, and each time it was resumed
     schedulers_lost: int
-    frozen_long: int
     hurt: int  # entries of the result store
     elimination: bool  # who was executing may have to be found out: nannies need not tell
 

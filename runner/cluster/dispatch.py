@@ -57,7 +57,15 @@ from daskflow.runner.cluster.protocol import (
 from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import LaneKey, Outcome, Parcel, Remote, Run, once_only
+from daskflow.runner.core.graph import (
+    LaneKey,
+    Outcome,
+    Parcel,
+    Remote,
+    Run,
+    executed_once,
+    once_only,
+)
 from daskflow.runner.core.states import CRASHED, FAILED
 from daskflow.runner.stored import StoredValue
 
@@ -358,6 +366,7 @@ class Dispatch:
         executing = {entry.number for entry in mine if entry.number is not None}
         if any(entry.number is None for entry in mine):
             executing.update(parcel.open)
+        executing.update(executed_once(parcel, executing))
         self._placing.lost_on([parcel.open[n] for n in executing if n in parcel.open], news.worker)
         if death is not None:
             lines = [line for number in executing for line in last_lines(death, number)]

@@ -23,6 +23,7 @@ import threading
 from collections import deque
 from collections.abc import Collection
 from contextlib import suppress
+from itertools import chain, repeat
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
@@ -59,7 +60,7 @@ DEATHS_TOPIC = REPORT_TOPIC + "deaths"
 NO_WORKERS_TIMEOUT_S = 3600.0  # the driver is more exact, and takes a setting
 _CLOSE_WORKER_S = 0.5  # an idle one takes 0.1 s
 _CLOSE_THREADS_S = 0.5
-_START_AGAIN = 3
+_ENDING = frozenset({Status.closing, Status.closing_gracefully, Status.closed, Status.failed})
 # Periodic callbacks of Dask's servers: its default and ours, in milliseconds.
 _CALM_MS = {
     "tick": (20.0, 500.0),  # how long the event loop is held up
@@ -201,6 +202,7 @@ class LocalNanny(Nanny):
     def __init__(self, *args: Any, flights: str | None = None, **options: Any) -> None:
         super().__init__(*args, **{"worker_class": _ProcessWorker, **options})
         _calm(self)
+        self._starting = False
         self.flights = flights  # folder of the flight recorders
         watch_memory(self)
         self.silence_logs = logging.ERROR  # in the worker process; here, it would be global
@@ -208,17 +210,22 @@ class LocalNanny(Nanny):
         self.pre_spawn_env = {}
 
     async def instantiate(self) -> Status:
-        """Start the worker process; again when it is killed while it starts.
+        """Start the worker process, as often as it is killed while it starts.
 
         Its first task may kill it before the nanny has heard that it is up, and Dask would
         give it up for good then.
         """
-        status = await super().instantiate()
-        for _ in range(_START_AGAIN):
-            if status != Status.stopped or self.status == Status.closing:
-                break
+        if self._starting:  # Dask asks again at each death: one loop is enough
+            return await super().instantiate()
+        self._starting, pauses = True, chain((0.0,) * 3, (0.1, 0.2, 0.5), repeat(1.0))
+        try:
             status = await super().instantiate()
-        return status
+            while status == Status.stopped and self.status not in _ENDING:
+                await asyncio.sleep(next(pauses))
+                status = await super().instantiate()
+            return status
+        finally:
+            self._starting = False
 
     async def _on_worker_exit(self, exitcode: int) -> None:
         if self.flights is not None:

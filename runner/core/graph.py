@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NamedTuple
 
 from daskflow.runner.core.retries import RetryPolicy
@@ -29,6 +29,7 @@ __all__ = [
     "Run",
     "Scope",
     "Stage",
+    "executed_once",
     "once_only",
 ]
 
@@ -335,6 +336,17 @@ class Parcel:
 def once_only(parcel: Parcel) -> list[int]:
     """Numbers of the open runs that must not be executed a second time, whatever happens."""
     return [n for n, run in parcel.open.items() if not run.stage.policy.crash_retries]
+
+
+def executed_once(parcel: Parcel, executing: Collection[int]) -> list[int]:
+    """Numbers of the open runs of a lost parcel that may run once only, and may have.
+
+    Runs are executed in the parcel's order, so those before one that executes have ended untold.
+    Where none executes, the parcel has not begun or is through: nobody can tell which.
+    """
+    places = [place for place, run in enumerate(parcel.runs) if run.number in executing]
+    begun = {run.number for run in parcel.runs[: max(places, default=len(parcel.runs))]}
+    return [number for number in once_only(parcel) if number in begun]
 
 
 class Lane:

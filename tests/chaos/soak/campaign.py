@@ -85,7 +85,8 @@ class Campaign:
                 injector.flow.kill()
                 injector.flow.wait()
             injector.calm()
-        story = Story(starts, injector.count("kill_scheduler"), injector.count("freeze_long"), hurt)
+        elimination = cluster is not None
+        story = Story(starts, injector.count("kill_scheduler"), hurt, elimination)
         figures: Counter[str] = Counter(resumed=len(starts) - 1)
         if not wrong:
             found, more = violations(plan, bench, story)

@@ -46,8 +46,8 @@ class Story(NamedTuple):
 
     starts: list[float]  # of its process: the first, and each time it was resumed
     schedulers_lost: int
-    frozen_long: int
     hurt: int  # entries of the result store
+    elimination: bool  # who was executing may have to be found out: nannies need not tell
 
 
 def read_journal(bench: Bench) -> list[Line]:
@@ -174,7 +174,7 @@ def _executions(journal: list[Line], story: Story) -> Iterator[str]:
                 counts[line.run, line.task, line.n][line.event] += 1
         for (run, task, n), seen in counts.items():
             budget = _BUDGETS.get(task, CRASH_RETRIES)
-            free = 0 if budget == 0 else story.schedulers_lost
+            free = 0 if budget == 0 else story.schedulers_lost + story.elimination
             broken_off = seen["start"] - seen["end"] - seen["raise"]
             if broken_off > budget + 1 + free:
                 yield f"{task} {n} ({run}) was broken off {broken_off} times, {budget} are allowed"

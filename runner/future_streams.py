@@ -159,19 +159,23 @@ class FutureStream(Stream, Generic[R]):
         deadline = None if timeout is None else time.monotonic() + timeout
         pulled = False  # one item for each future that is handed out: an iterator may be slow
         while True:
-            self._note_ended()
+            if not self._ended.empty():
+                self._note_ended()
             if not (pulled and self._done) and self._has_room():
                 pulled = self._pull()
             elif self._done:
-                pulled = False
-                yield self._hand_out(next(iter(self._done.values())))
+                pulled, self._handed_out = False, True
+                run, future = self._done.popitem(last=False)  # as `_hand_out`, in less time
+                del self._pulled[run]
+                yield future
             elif self._exhausted and not self._pulled:
                 return
             elif not self._wait_for_one(deadline):
                 raise TimeoutError(f"{len(self._pulled)} futures are not done after {timeout} s")
 
     def _has_room(self) -> bool:
-        return not self._exhausted and max(self._in_flight, len(self._pulled)) < self._window
+        window = self._window
+        return self._in_flight < window and len(self._pulled) < window and not self._exhausted
 
     def _pull(self) -> bool:
         """Take one item and submit it; False at the end."""
@@ -204,9 +208,13 @@ class FutureStream(Stream, Generic[R]):
         return future
 
     def _note_ended(self) -> None:
-        ended = self._ended
-        while not ended.empty():  # nobody else takes from it
-            self._note(ended.get_nowait())
+        ended, pulled, done = self._ended, self._pulled, self._done
+        taken = ended.qsize()  # nobody else takes from it
+        for _ in range(taken):
+            run = ended.get_nowait()
+            if run in pulled:
+                done[run] = pulled[run]
+        self._in_flight -= taken
 
     def _note(self, run: Run) -> None:
         self._in_flight -= 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import pickle
 import uuid
-import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,46 +32,33 @@ from daskflow.runner.cluster.delivering import Deliverer
 from daskflow.runner.cluster.draining import LEAVING
 from daskflow.runner.cluster.entries import entry, live_entry
 from daskflow.runner.cluster.executor.channel import live_orders, receivers
-from daskflow.runner.cluster.executor.errors import load_error
 from daskflow.runner.cluster.executor.parcel import run_live_parcel, run_parcel
 from daskflow.runner.cluster.fitness import Fitness
 from daskflow.runner.cluster.foreign import address_of
 from daskflow.runner.cluster.news import ParcelNews, WorkerNews
-from daskflow.runner.cluster.orders import OrderMaker, RemoteValue, is_lost
+from daskflow.runner.cluster.orders import OrderMaker, is_lost
+from daskflow.runner.cluster.outcome_reading import OutcomeReader
 from daskflow.runner.cluster.placing import Placing
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
 from daskflow.runner.cluster.protocol import (
-    BOUND_ERROR,
-    BOUND_INPUT,
-    BOUND_STORED,
     BUSY,
-    ENDED_PROCESS,
-    ENDED_TIMED_OUT,
-    ENDED_WELL,
     RECYCLED,
     Order,
     Report,
-    Told,
 )
 from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
 from daskflow.runner.core.graph import (
     LaneKey,
-    Outcome,
     Parcel,
-    Remote,
     Run,
     executed_once,
     once_only,
 )
 from daskflow.runner.core.states import CRASHED, FAILED
-from daskflow.runner.stored import StoredValue
 
 __all__ = ["Dispatch"]
-
-_new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
-_BY_REFERENCE = frozenset({BOUND_INPUT, BOUND_STORED})
 
 
 class Dispatch:
@@ -112,7 +98,8 @@ class Dispatch:
         self._heard_at: dict[int, float] = {}
         self.calls = WorkerCalls(session, self._workers)
         self._lost_together: Counter[str | None] = Counter()  # parcels, by worker
-        self._remote: weakref.WeakValueDictionary[int, Run] = weakref.WeakValueDictionary()
+        self._reader = OutcomeReader(session.client)
+        self.outcomes = self._reader.read
         self._on_report = on_report
         self._on_ask, self._on_worker = on_ask, on_worker
         self._comm = session.client.scheduler_comm
@@ -255,41 +242,6 @@ class Dispatch:
             return
         self._on_report(Report(*pickle.loads(blob)))
 
-    def outcomes(self, report: Report, parcel: Parcel) -> list[Outcome]:
-        """What a report tells, in the driver's terms."""
-        # most runs end well with a small result: their outcome is made without a call of ours
-        return [
-            _new(
-                Outcome,
-                (t[0], True, t[2], t[3], (t[6], t[7]), None, False, t[4], t[5], t[8], False),
-            )
-            if t[1] == ENDED_WELL and t[6] not in _BY_REFERENCE
-            else self._outcome(t, parcel)
-            for t in report.told
-        ]
-
-    def _outcome(self, told: Told, parcel: Parcel) -> Outcome:
-        number, ended, started_at, run_s, cpu_s, encode_s, tag, value, size = told
-        if ended == ENDED_WELL:
-            held: Remote
-            if tag == BOUND_STORED:
-                held = StoredValue(value)
-            else:
-                held = RemoteValue.of_key(value, self.client)
-                if (run := parcel.open.get(number)) is not None:
-                    self._remote[number] = run
-            return Outcome(
-                number, True, started_at, run_s, held, None, False, cpu_s, encode_s, size
-            )
-        error = value
-        if tag == BOUND_ERROR:
-            run = parcel.open.get(number)
-            error = load_error(value, run.task_run_id if run else str(number))
-        crashed, timed_out = ended == ENDED_PROCESS, ended == ENDED_TIMED_OUT
-        return Outcome(
-            number, False, started_at, run_s, None, error, crashed, cpu_s, timed_out=timed_out
-        )
-
     def heard_of(self, parcel_id: int, worker: str, now: float) -> None:
         """A report of this parcel came from `worker`."""
         self._workers[parcel_id] = worker
@@ -385,9 +337,7 @@ class Dispatch:
 
     def values(self) -> list[Run]:
         """Runs whose results live on workers."""
-        # by its references: an end that another thread's collector frees meanwhile does no harm
-        held = [run for each in self._remote.valuerefs() if (run := each()) is not None]
-        return [run for run in held if run.kept]
+        return [run for run in self._reader.held() if run.kept]
 
     def lost_values(self) -> list[Run]:
         """Runs whose results lived on workers that are gone."""

@@ -20,7 +20,8 @@ from types import ModuleType
 from typing import Any
 
 from daskflow.errors import ClusterError, DaskflowError, StoreError, UsageError
-from daskflow.results.storage import Storage, without_credentials
+from daskflow.results.storage import Storage
+from daskflow.results.storage_options import without_credentials
 from daskflow.runner.cluster import foreign
 from daskflow.runner.cluster.executor.sight import Probe, Sight, look_around
 from daskflow.runner.cluster.imported_names import packages_of

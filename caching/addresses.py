@@ -1,27 +1,24 @@
 """Where a result store is, as it travels: each process opens it with its own secret.
 
-Loads no pyarrow: a process that only makes keys imports this.  The secret is read from the
-environment of each process and is in no pickle; options of the file system travel as they were
-given, see `daskflow.results.storage_options`.
+Loads no pyarrow: a process that only makes keys imports this.  The secret is in no pickle; options
+of the file system travel as they were given, see `daskflow.results.storage_options`.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daskflow.errors import UsageError
+from daskflow.caching.secret import secret_here
 from daskflow.results.storage_options import StorageOptions, without_credentials
 
 if TYPE_CHECKING:
     from daskflow.caching.index import Entry
     from daskflow.caching.store import ResultStore
 
-__all__ = ["SECRET_VARIABLE", "StoreAddress", "StoredRef", "open_store", "secret_here"]
+__all__ = ["StoreAddress", "StoredRef", "open_store"]
 
-SECRET_VARIABLE = "DASKFLOW_RESULTS__SECRET"
 _OPEN = 8  # stores that a process keeps open
 
 
@@ -67,25 +64,6 @@ class StoredRef(NamedTuple):
             When the storage cannot answer.
         """
         return open_store(self.store).load(self.entry, checked=checked)
-
-
-def secret_here(url: str, sealed: bool) -> bytes | None:
-    """Return the secret of this process for a store that is sealed with one, else None.
-
-    Raises
-    ------
-    UsageError
-        When it is sealed, and no secret is set here.
-    """
-    if not sealed:
-        return None
-    secret = os.environ.get(SECRET_VARIABLE, "").encode()
-    if not secret:
-        raise UsageError(
-            f"the result store {without_credentials(url)!r} is sealed with a secret, and "
-            f"{SECRET_VARIABLE} is not set in this process; set it on every worker"
-        )
-    return secret
 
 
 _stores: OrderedDict[tuple[str, StoreAddress], ResultStore] = OrderedDict()

@@ -229,8 +229,9 @@ class FlowCaching:
         if not defaults.enabled or not (options.asks or persist):
             return None
         # only flows that cache pay for it
-        from daskflow.caching.addresses import SECRET_VARIABLE, StoreAddress
+        from daskflow.caching.addresses import StoreAddress
         from daskflow.caching.plans import CachePlan
+        from daskflow.caching.secret import SECRET_VARIABLE
 
         if defaults.sealed and not os.environ.get(SECRET_VARIABLE):
             raise UsageError(

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daskflow.caching.addresses import SECRET_VARIABLE
+from daskflow.caching.secret import SECRET_VARIABLE
 from daskflow.caching.store import ResultStore
 from daskflow.caching.store_layout import blob_path, index_path
 from daskflow.errors import PickleRefused, ResultGone, StoreError, StoreVersionError, UsageError

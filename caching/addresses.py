@@ -1,8 +1,7 @@
 """Where a result store is, as it travels: each process opens it with its own secret.
 
-Loads no pyarrow: a process that only makes keys imports this.  The secret is read from the
-environment of each process and is in no pickle; options of the file system travel as they were
-given, see `daskflow.results.storage_options`.
+Loads no pyarrow: a process that only makes keys imports this.  The secret is in no pickle; options
+of the file system travel as they were given, see `daskflow.results.storage_options`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import threading
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from daskflow.caching.store_secret import secret_here
+from daskflow.caching.secret import secret_here
 from daskflow.results.storage_options import StorageOptions, without_credentials
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 from daskflow.caching.index import Entry, StoredParts, blob_name, write_rows
 from daskflow.caching.pack_rewriting import remove_rows
+from daskflow.caching.secret import secret_here
 from daskflow.caching.store_layout import BLOBS, blob_path, check_key, index_path
 from daskflow.caching.store_reader import ResultReader
-from daskflow.caching.store_secret import secret_here
+from daskflow.caching.secret import secret_here
 from daskflow.caching.store_upkeep import (
     GcReport,
     StoreStats,

@@ -6,14 +6,17 @@ its flow run does, not as the settings of that process say.
 
 from __future__ import annotations
 
+import functools
+import pickle
 from typing import TYPE_CHECKING, NamedTuple
 
 from daskflow.results.storage_options import ResultStorage, StorageOptions
 
 if TYPE_CHECKING:
     from daskflow.config import Settings
+    from daskflow.runner.context import FlowInfo
 
-__all__ = ["CacheDefaults", "FlowCacheOptions", "chosen_storage"]
+__all__ = ["CacheDefaults", "FlowCacheOptions", "chosen_storage", "defaults_of"]
 
 
 class FlowCacheOptions(NamedTuple):
@@ -92,6 +95,21 @@ class CacheDefaults(NamedTuple):
     def storage_for(self, asked: ResultStorage | None) -> tuple[str, StorageOptions]:
         """The URL and options of a task's results, by what the task itself says."""
         return chosen_storage(asked or self.flow.storage or self.storage, self.storage)
+
+
+def defaults_of(flow: FlowInfo) -> CacheDefaults | None:
+    """Those of the flow run that the current task run belongs to; None outside of any.
+
+    They go along with every parcel, so they travel as bytes that are made once.
+    """
+    said = flow.caching
+    return _unpickled(said) if isinstance(said, bytes) else said
+
+
+@functools.lru_cache(maxsize=64)
+def _unpickled(sent: bytes) -> CacheDefaults:
+    defaults: CacheDefaults = pickle.loads(sent)
+    return defaults
 
 
 def chosen_storage(chosen: ResultStorage, settings: ResultStorage) -> tuple[str, StorageOptions]:

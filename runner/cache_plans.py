@@ -231,7 +231,7 @@ class FlowCaching:
         # only flows that cache pay for it
         from daskflow.caching.addresses import StoreAddress
         from daskflow.caching.plans import CachePlan
-        from daskflow.caching.store_secret import SECRET_VARIABLE
+        from daskflow.caching.secret import SECRET_VARIABLE
 
         if defaults.sealed and not os.environ.get(SECRET_VARIABLE):
             raise UsageError(

@@ -46,7 +46,7 @@ class FlowInfo(NamedTuple):
     log_level: int = logging.INFO
     attempt: int = 1
     parameters: bytes | str = b""  # pickled, for workers; a text says why they did not travel
-    caching: CacheDefaults | None = None  # for tasks that task runs call
+    caching: CacheDefaults | bytes | None = None  # for tasks that task runs call; see `defaults_of`
 
 
 class TaskInfo(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from daskflow.runner.arguments import encode_live
+from daskflow.runner.cache_defaults import defaults_of
 from daskflow.runner.cache_plans import FlowCaching
 from daskflow.runner.cluster.protocol import Code
 from daskflow.runner.context import (
@@ -109,24 +110,26 @@ def _may_cache(task: Task[Any, Any], flow: FlowInfo) -> bool:
     """Whether it is worth to ask: most tasks that are called neither cache nor persist."""
     if task.caching.asks:
         return True
-    return flow.caching is not None and bool(flow.caching.keeps)
+    defaults = defaults_of(flow)
+    return defaults is not None and bool(defaults.keeps)
 
 
 def _caching(flow: FlowInfo, caller: TaskRunContext | None) -> FlowCaching:
     """That of the flow run around the call; of the settings here when there is none."""
-    if flow.caching is None:
+    defaults = defaults_of(flow)
+    if defaults is None:
         from daskflow.config import get_settings  # heavy (pydantic): only tasks that cache pay
 
         return FlowCaching.here(get_settings(), flow, {})
     around: Any = current_flow_run.get()
     if around is not None:
-        return FlowCaching(flow.caching, flow, around.parameters)
+        return FlowCaching(defaults, flow, around.parameters)
     from daskflow.runner.travelling import TravelledParameters  # only tasks that cache pay
 
     handle = current_parcel.get()
     parcel = handle() if handle is not None else None
     here = parcel is None or parcel.channel.live
-    return FlowCaching(flow.caching, flow, None if here else TravelledParameters(flow.parameters))
+    return FlowCaching(defaults, flow, None if here else TravelledParameters(flow.parameters))
 
 
 @contextlib.contextmanager

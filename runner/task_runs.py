@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -386,7 +387,8 @@ class TaskRuns:
             return self._info
         if self._travelling is None:
             parameters = pickled_parameters(self._caching.parameters)
-            self._travelling = self._info._replace(parameters=parameters)
+            caching = pickle.dumps(self._caching.defaults, 5)
+            self._travelling = self._info._replace(parameters=parameters, caching=caching)
         return self._travelling
 
     def _task_info(self, task: Task[Any, Any], use: TaskUse) -> TaskInfo:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import cloudpickle
 
 from daskflow.errors import UsageError
-from daskflow.runner.cache_plans import FlowCacheOptions
+from daskflow.runner.cache_defaults import FlowCacheOptions, defaults_of
 from daskflow.runner.cluster.answers import Reply, ask_driver
 from daskflow.runner.cluster.called_tasks import CalledTasks
 from daskflow.runner.cluster.nested import NestedHost, seen_here
@@ -111,13 +111,14 @@ class NestedFlowRun(FlowLife):
             )
         outer = around.info if around else caller.flow
         assert outer is not None
+        said = defaults_of(outer)
         info = FlowInfo(
             uuid.uuid4().hex,
             flow.run_name(bound.arguments),
             flow.name,
             tags_of_flow_run(outer.tags),
             outer.log_level,
-            caching=outer.caching and outer.caching.inside(flow.caching),
+            caching=said and said.inside(flow.caching),
         )
         inherited = around.log_prints if around else caller.task.log_prints
         super().__init__(flow, bound, info, around, inherited)

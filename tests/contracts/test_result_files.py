@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import xxhash
@@ -95,6 +97,37 @@ def test_a_table_result_is_read_by_pyarrow_pandas_and_duckdb(store, kind):
     assert arrow["tail"].to_pylist() == frame["tail"].tolist() == COLUMNS["tail"]
     everything = f"SELECT count(*), sum(delay), min(tail) FROM '{path.parent.parent}/**/*.parquet'"
     assert duckdb.sql(everything).fetchall() == [(COUNT, FRAME["delay"].sum(), "N0")]
+
+
+MORE = {
+    "series": FRAME["delay"],
+    "polars series": pl.Series("delay", FRAME["delay"].to_numpy()),
+    "batch": TABLES["arrow"].select(["delay"]).combine_chunks().to_batches()[0],
+    "dataset": ds.dataset(TABLES["arrow"].select(["delay", "tail"])),
+    "nested": pa.table(
+        {
+            "delay": FRAME["delay"].to_numpy(),
+            "list": [[i, None] for i in range(COUNT)],
+            "struct": [{"x": i} for i in range(COUNT)],
+            "sum": pa.array(range(COUNT)).cast(pa.decimal128(21, 2)),
+            "flag": [i % 2 == 0 for i in range(COUNT)],
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_other_results_of_columns_are_read_by_everybody_too(store, kind):
+    blob = publish(store, kind, MORE[kind]).blob
+    path = store.storage.local_root / "blobs" / blob[:2] / f"{blob}.parquet"
+    name = next(n for n in pq.read_schema(path).names if "delay" in n)
+    total = FRAME["delay"].sum()
+    assert pc.sum(pq.read_table(path)[name]).as_py() == total
+    assert pd.read_parquet(path)[name].sum() == total
+    assert duckdb.sql(f"SELECT sum(\"{name}\") FROM '{path}'").fetchall() == [(total,)]
+    if kind == "nested":
+        rows = duckdb.sql(f"SELECT list[1], struct.x, sum FROM '{path}' LIMIT 2").fetchall()
+        assert [(a, b, int(c)) for a, b, c in rows] == [(0, 0, 0), (1, 1, 1)]
 
 
 def test_categories_and_labels_are_words_in_the_file(store):

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from daskflow.caching.secret import SECRET_VARIABLE
 from daskflow.caching.store import ResultStore
 from daskflow.caching.store_layout import blob_path, index_path
-from daskflow.caching.store_secret import SECRET_VARIABLE
 from daskflow.errors import PickleRefused, ResultGone, StoreError, StoreVersionError, UsageError
 from tests.unit.result_stores import NOW, key, new, publish
 from tests.unit.sameness import same

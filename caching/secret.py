@@ -1,6 +1,6 @@
-"""The secret that seals the entries of a shared result store: each process has its own copy.
+"""The secret that a result store is sealed with: read from the environment of each process.
 
-It is read from the environment where a store is opened, and is in no pickle and no store.
+It is in no setting that travels, in no pickle and in no store.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from daskflow.runner.callables import (
     signature_of,
 )
 from daskflow.runner.hooks import gather_hooks
-from daskflow.runner.options import check_name, check_options, check_switch
+from daskflow.runner.options import check_name, check_options, check_switch, check_text
 
 __all__ = ["Definition"]
 
@@ -68,8 +68,9 @@ class Definition(Generic[P, R]):
         if given is None:
             given = default.replace("_", "-") if dashes else default
         self.name = check_name(given, f"{what} name")
-        self.description = self.options["description"] or inspect.getdoc(plain)
-        self.version = self.options["version"]
+        given = check_text("description", self.options["description"])
+        self.description = given or inspect.getdoc(plain)
+        self.version = check_text("version", self.options["version"])
         self.log_prints = check_switch("log_prints", self.options["log_prints"])
         self.is_async = is_async(plain)
         gather_hooks(self.options, hooks)

@@ -76,6 +76,7 @@ class Flow(Definition[P, R], FlowHooks):
             check_switch("persist_result", chosen["persist_result"]),
             check_storage(chosen["result_storage"]),
         )
+        check_switch("validate_parameters", chosen["validate_parameters"])
         check_template("flow_run_name", chosen["flow_run_name"])
         if self.task_runner is not None:
             from daskflow.runner.cluster.providers import resolve_task_runner  # checks the value

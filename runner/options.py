@@ -22,6 +22,7 @@ __all__ = [
     "check_switch",
     "check_tags",
     "check_template",
+    "check_text",
     "check_timeout",
     "check_timeout_mode",
     "check_workers",
@@ -92,9 +93,13 @@ def check_timeout(name: str, value: Any) -> float | None:
     """
     if value is None:
         return None
-    if not (seconds := check_seconds(name, value)):
-        raise UsageError(f"{name}={value!r} must be greater than 0; leave it out for no limit")
-    return seconds
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:
+        raise UsageError(
+            f"{name}={value!r} must be a number of seconds greater than 0; leave it out for no "
+            "limit"
+        )
+    return float(value)
 
 
 def check_timeout_mode(value: Any, timeout_s: float | None, is_async: bool) -> bool:
@@ -184,6 +189,18 @@ def check_tags(value: Any) -> tuple[str, ...]:
     return tuple(sorted(set(tags)))
 
 
+def check_text(name: str, value: Any) -> str | None:
+    """A text, or None.
+
+    Raises
+    ------
+    UsageError
+    """
+    if value is not None and not isinstance(value, str):
+        raise UsageError(f"{name}={value!r} must be a text")
+    return value
+
+
 def check_resources(value: Mapping[str, Any] | None) -> tuple[tuple[str, float], ...]:
     """Dask resources such as ``{"GPU": 1}``.
 
@@ -196,7 +213,10 @@ def check_resources(value: Mapping[str, Any] | None) -> tuple[tuple[str, float],
     if not isinstance(value, Mapping):
         raise UsageError(f'resources={value!r} must be a dict such as {{"GPU": 1}}')
     return tuple(
-        sorted((check_name(name, "resource"), check_factor(name, n)) for name, n in value.items())
+        sorted(
+            (check_name(name, "resource"), check_factor(f"resources: {name}", n))
+            for name, n in value.items()
+        )
     )
 
 

@@ -170,7 +170,7 @@ class Dispatch:
     def rule_requests(self, driver: Driver, clock: float, now: float) -> None:
         """Tell the driver of parcels that a worker can run now, and of those that none can."""
         ruling = self._requests.look(driver.parcels, clock)
-        for parcel_id in ruling.again:
+        for parcel_id in sorted(ruling.again, reverse=True):  # each goes back before the others
             parcel = driver.parcels[parcel_id]
             worker = self._placing.pinned(parcel_id)
             if worker is not None:

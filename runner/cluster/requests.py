@@ -90,7 +90,7 @@ class Requests:
 
     def able(self, key: LaneKey) -> list[str]:
         """Addresses of the workers that can meet a request."""
-        if self._offers is None:
+        if not self._offers:  # none yet: whoever waits for the first one asks again
             self._offers = self._client.scheduler_info(n_workers=-1)["workers"]
         return [
             address

@@ -31,7 +31,6 @@ def main(folder: Path) -> None:
     mount(folder, "1m")
     storage = folder / "results"
 
-    @flow(task_runner=RUNNER, result_storage=str(storage))
     def fills():
         ended = []
         for size in (10_000, 3_000_000, 10_001):
@@ -42,10 +41,14 @@ def main(folder: Path) -> None:
             ended.append([future.state.name, text])
         return ended
 
-    full = fills()
-    left = [str(path) for path in folder.rglob("*.tmp")]
-    mount(folder, "16m", "remount")
-    print(json.dumps({"full": full, "left": left, "later": fills()}))
+    @flow(task_runner=RUNNER, result_storage=str(storage))
+    def fills_and_goes_on():
+        full = fills()
+        left = [str(path) for path in folder.rglob("*.tmp")]
+        mount(folder, "16m", "remount")
+        return {"full": full, "left": left, "later": fills()}
+
+    print(json.dumps(fills_and_goes_on()))
 
 
 if __name__ == "__main__":

@@ -213,23 +213,30 @@ class LocalNanny(Nanny):
         """Start the worker process, as often as it is killed while it starts.
 
         Its first task may kill it before the nanny has heard that it is up, and Dask would
-        give it up for good then.
+        give it up for good then.  Dask asks again at each death, but two that start it at once
+        lose each other's events and wait for ever: the first does it for all.
         """
-        if self._starting:  # Dask asks again at each death: one loop is enough
-            return await super().instantiate()
+        if self._starting:
+            return Status.starting
         self._starting, pauses = True, chain((0.0,) * 3, (0.1, 0.2, 0.5), repeat(1.0))
         try:
             status = await super().instantiate()
-            while status == Status.stopped and self.status not in _ENDING:
+            while self._is_dead() and self.status not in _ENDING:
                 await asyncio.sleep(next(pauses))
                 status = await super().instantiate()
             return status
         finally:
             self._starting = False
 
+    def _is_dead(self) -> bool:
+        return self.process is None or self.process.status == Status.stopped
+
     async def _on_worker_exit(self, exitcode: int) -> None:
         if self.flights is not None:
-            tell_death(self, exitcode, self.flights, DEATHS_TOPIC)
+            try:
+                tell_death(self, exitcode, self.flights, DEATHS_TOPIC)
+            except Exception:  # it is started again all the same
+                _logger.exception("the end of a worker could not be told")
         await super()._on_worker_exit(exitcode)
 
     async def close(  # type: ignore[override]  # as in distributed

@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,25 @@ def test_a_worker_killed_while_its_nanny_still_waits_for_it_is_replaced(
     try:
         error = session.client.submit(scripted(["die"]), pure=False).exception(timeout=20)
         assert isinstance(error, KilledWorker)
+        assert session.client.submit(abs, -1).result(timeout=30) == 1
+    finally:
+        session.close()
+
+
+def test_a_worker_that_is_killed_at_every_start_is_started_again() -> None:
+    session = open_session(LocalTaskRunner("processes", workers=1))
+    killed: set[int] = set()
+
+    def kill_the_next_one() -> bool:
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if child.pid not in killed and "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.add(child.pid)
+        return len(killed) >= 6
+
+    try:
+        eventually(kill_the_next_one, within_s=30)
         assert session.client.submit(abs, -1).result(timeout=30) == 1
     finally:
         session.close()

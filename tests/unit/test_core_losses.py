@@ -8,7 +8,7 @@ import weakref
 import pytest
 
 from daskflow.errors import TaskCancelled
-from daskflow.runner.core.graph import LaneKey, Run, Scope
+from daskflow.runner.core.graph import LaneKey, Run, Scope, executed_once
 from daskflow.runner.core.states import (
     AWAITING_RETRY,
     CANCELLED,
@@ -298,3 +298,16 @@ def test_runs_that_wait_for_others_crash_with_the_same_error_when_nothing_can_ru
     error = ConnectionError("no cluster")
     story.driver.refuse(error, story.now)
     assert {(run.state, run.error) for run in (parent, child, grandchild)} == {(CRASHED, error)}
+
+
+def test_what_may_run_once_is_charged_when_it_had_ended_before_the_one_that_was_executing(story):
+    """Runs of a parcel are executed in order; the ends of the first were not told yet."""
+    task = story.task(takes_s=0.001, crash_retries=0)
+    runs = [story.submit(task) for _ in range(4)]
+    (sent,) = story.sent()
+    parcel = runs[0].parcel
+    assert sent == runs
+    numbers = [run.number for run in runs]
+    assert executed_once(parcel, {numbers[2]}) == numbers[:2]
+    assert executed_once(parcel, {numbers[0]}) == []
+    assert executed_once(parcel, set()) == numbers  # not begun or through: nobody can tell

@@ -85,8 +85,10 @@ class Campaign:
                 injector.flow.kill()
                 injector.flow.wait()
             injector.calm()
-        elimination = cluster is not None
-        story = Story(starts, injector.count("kill_scheduler"), hurt, elimination)
+        schedulers = injector.count("kill_scheduler")
+        killed = injector.count("kill_worker", "freeze_long") + 6 * plan.poison
+        killed += plan.workers * (injector.count("kill_all_workers") + schedulers)
+        story = Story(starts, killed, schedulers, hurt, elimination=cluster is not None)
         figures: Counter[str] = Counter(resumed=len(starts) - 1)
         if not wrong:
             found, more = violations(plan, bench, story)

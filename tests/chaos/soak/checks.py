@@ -45,6 +45,7 @@ class Story(NamedTuple):
     """What was done to a flow, besides its plan."""
 
     starts: list[float]  # of its process: the first, and each time it was resumed
+    workers_lost: int  # at most; outcomes that were not told yet went with them, uncharged
     schedulers_lost: int
     hurt: int  # entries of the result store
     elimination: bool  # who was executing may have to be found out: nannies need not tell
@@ -180,7 +181,7 @@ def _executions(journal: list[Line], story: Story) -> Iterator[str]:
                 yield f"{task} {n} ({run}) was broken off {broken_off} times, {budget} are allowed"
             if budget == 0 and seen["start"] > 1:
                 yield f"{task} {n} ({run}) was executed {seen['start']} times, once is allowed"
-            if seen["raise"] > 5:
+            if seen["raise"] > 5 + story.workers_lost:
                 yield f"{task} {n} ({run}) raised {seen['raise']} times with 4 retries"
 
 

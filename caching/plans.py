@@ -15,9 +15,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from daskflow.caching.binding import bind_inputs
 from daskflow.caching.code import CodeDigest
 from daskflow.caching.hashing import content_digest
-from daskflow.caching.keys import CacheKey, bind_inputs, make_key
+from daskflow.caching.keys import CacheKey, make_key
 from daskflow.caching.policy import CachePolicy
 from daskflow.errors import UsageError
 

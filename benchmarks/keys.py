@@ -139,9 +139,10 @@ def _five(calls: int) -> dict[str, Callable[[], Timing]]:
     import joblib
     from dask.tokenize import tokenize
 
+    from daskflow.caching.binding import bind_inputs
     from daskflow.caching.code import code_digest
     from daskflow.caching.hashing import content_digest
-    from daskflow.caching.keys import bind_inputs, make_key
+    from daskflow.caching.keys import make_key
     from daskflow.caching.policy import DEFAULT
 
     signature, code = inspect.signature(load), code_digest(load)

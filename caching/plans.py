@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from daskflow.caching.addresses import StoreAddress, StoredRef, open_store
+from daskflow.caching.binding import bind_inputs
 from daskflow.caching.code import CodeDigest
 from daskflow.caching.hashing import content_digest
-from daskflow.caching.keys import CacheKey, bind_inputs, make_key
+from daskflow.caching.keys import CacheKey, make_key
 from daskflow.caching.policy import CachePolicy
 from daskflow.errors import Uncacheable
 

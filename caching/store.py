@@ -18,7 +18,6 @@ from daskflow.caching.pack_rewriting import remove_rows
 from daskflow.caching.secret import secret_here
 from daskflow.caching.store_layout import BLOBS, blob_path, check_key, index_path
 from daskflow.caching.store_reader import ResultReader
-from daskflow.caching.secret import secret_here
 from daskflow.caching.store_upkeep import (
     GcReport,
     StoreStats,

@@ -12,9 +12,10 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from daskflow.caching.binding import bind_inputs
 from daskflow.caching.hash_writer import ATOMS
 from daskflow.caching.hashing import content_digest
-from daskflow.caching.keys import CacheKey, bind_inputs, input_parts, run_identity, run_key
+from daskflow.caching.keys import CacheKey, input_parts, run_identity, run_key
 from daskflow.caching.plans import (
     NOT_ASKED,
     CachePlan,

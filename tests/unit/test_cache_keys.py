@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daskflow.caching.binding import bind_inputs
 from daskflow.caching.code import CodeDigest
-from daskflow.caching.keys import Change, bind_inputs, explain, make_key
+from daskflow.caching.keys import Change, explain, make_key
 from daskflow.caching.policy import (
     DEFAULT,
     FLOW_PARAMETERS,

@@ -1,8 +1,8 @@
 """TLS between the flow process and its cluster: certificates that are given, and ones of our own.
 
 Keys stay in Dask's `Security` objects and in their files: no message, repr or pickle holds them.
-What cannot work is found out by one look at the scheduler's port, for Dask itself would try again
-until its time is over.
+What cannot work is found out by one look at the scheduler's port, for Dask's own error does not
+tell which side lacks what.
 """
 
 from __future__ import annotations

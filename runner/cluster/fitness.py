@@ -77,8 +77,9 @@ class Fitness:
             plan = code.cache
             what = code.digest, plan and (plan.store.url, plan.required), parcel.lane.key
             if what not in self._verdicts:
-                if self._asks and not self._requests.able(parcel.lane.key):
-                    self._requests.sent(parcel.id, ())  # held until there is a worker to ask
+                lane = parcel.lane.key
+                if self._asks and (self._requests.holds(lane) or not self._requests.able(lane)):
+                    self._requests.hold(parcel)
                     return False
                 self._verdicts[what] = self._verdict(parcel, code)
             if (error := self._verdicts[what]) is not None:

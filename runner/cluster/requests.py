@@ -41,6 +41,7 @@ class Requests:
         self._offers: Mapping[str, Mapping[str, Any]] | None = None
         self._changed_at: float | None = None
         self._sent: dict[int, frozenset[str]] = {}  # where a parcel may run; nowhere: it is held
+        self._held: dict[int, LaneKey] = {}  # those that wait for the first worker
         self._unmet_since: dict[LaneKey, float] = {}
 
     def workers_changed(self) -> None:
@@ -51,6 +52,15 @@ class Requests:
         """A parcel is about to be sent to some workers, or held if there are none."""
         self._sent[parcel_id] = frozenset(places)
 
+    def hold(self, parcel: Parcel) -> None:
+        """A parcel waits until there is a worker to ask."""
+        self._held[parcel.id] = parcel.lane.key
+        self.sent(parcel.id, ())
+
+    def holds(self, key: LaneKey) -> bool:
+        """Whether such parcels wait, which later ones are not to overtake."""
+        return key in self._held.values()
+
     def folder_of(self, address: str) -> str | None:
         """The folder of a worker, which tells it from a later one at the same address."""
         found = (self._offers or {}).get(address, {}).get("local_directory")
@@ -59,6 +69,7 @@ class Requests:
     def release(self, parcel_id: int) -> None:
         """Nothing more is expected of this parcel."""
         self._sent.pop(parcel_id, None)
+        self._held.pop(parcel_id, None)
 
     def look(self, parcels: Mapping[int, Parcel], now: float) -> Ruling:
         """Decide on the parcels in flight that ask for something."""

@@ -1,4 +1,4 @@
-"""The whole suite as three pytest processes side by side: one of them mostly waits.
+"""The whole suite as four pytest processes side by side: two of them mostly wait.
 
 Each share is a pytest run of its own, with its own shared clusters, so tests need not know of
 the other.  What the first share prints is shown as it comes, that of the others afterwards; the
@@ -23,7 +23,9 @@ __all__ = ["closing_line", "files_of", "main"]
 # together they must be all of tests/: tests/unit/test_side_by_side.py holds that.
 SHARES: tuple[tuple[str, ...], ...] = (
     ("tests/cluster",),
-    ("tests/chaos", "tests/examples", "tests/browser"),  # waits for processes most of the time
+    # these wait for processes most of the time
+    ("tests/chaos/test_[a-n]*.py",),
+    ("tests/chaos", "tests/examples", "tests/browser"),
     (
         *("tests/store", "tests/unit", "tests/contracts"),
         # these start processes of their own, so they do not need the clusters of the first share

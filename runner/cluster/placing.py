@@ -79,9 +79,10 @@ class Placing:
             self._pinned[parcel.id] = places[0]
         narrowed = pin or len(places) < len(able)
         if asks or narrowed:
-            self._requests.sent(parcel.id, places)
             if not places:
-                return None  # held; `Requests.look` says when
+                self._requests.hold(parcel)  # `Requests.look` says until when
+                return None
+            self._requests.sent(parcel.id, places)
         only = self._requests.folder_of(places[0]) if pin else None
         return Place(tuple(places) if key.workers or narrowed else (), only)
 

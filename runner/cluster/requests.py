@@ -6,10 +6,11 @@ when none can, and none has come for a while, its runs end with a message that l
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from distributed import Client
+from distributed import Client, Future
 
 from daskflow.errors import UsageError
 from daskflow.runner.core.graph import LaneKey, Parcel
@@ -42,6 +43,7 @@ class Requests:
         self._changed_at: float | None = None
         self._sent: dict[int, frozenset[str]] = {}  # where a parcel may run; nowhere: it is held
         self._held: dict[int, LaneKey] = {}  # those that wait for the first worker
+        self._knocks: dict[LaneKey, Future[bool]] = {}
         self._unmet_since: dict[LaneKey, float] = {}
 
     def workers_changed(self) -> None:
@@ -49,13 +51,22 @@ class Requests:
         self._offers, self._changed_at = None, None
 
     def sent(self, parcel_id: int, places: Iterable[str]) -> None:
-        """A parcel is about to be sent to some workers, or held if there are none."""
+        """A parcel is about to be sent to some workers."""
         self._sent[parcel_id] = frozenset(places)
 
     def hold(self, parcel: Parcel) -> None:
-        """A parcel waits until there is a worker to ask."""
-        self._held[parcel.id] = parcel.lane.key
-        self.sent(parcel.id, ())
+        """A parcel waits until a worker has come; one that scales itself up starts one for it."""
+        self._held[parcel.id], self._sent[parcel.id] = parcel.lane.key, frozenset()
+        self._knock(parcel.lane.key)
+
+    def _knock(self, key: LaneKey) -> None:
+        """Have something wait on the scheduler: nothing else makes an adaptive cluster grow."""
+        waiting = self._knocks.get(key)
+        if key.workers or (waiting is not None and not waiting.done()):
+            return
+        options: dict[str, Any] = {"resources": dict(key.resources)} if key.resources else {}
+        name = f"daskflow-waits-for-a-worker-{uuid.uuid4().hex}"
+        self._knocks[key] = self._client.submit(bool, key=name, pure=False, **options)
 
     def holds(self, key: LaneKey) -> bool:
         """Whether such parcels wait, which later ones are not to overtake."""
@@ -86,6 +97,7 @@ class Requests:
             able = frozenset(self.able(key))
             if able:
                 self._unmet_since.pop(key, None)
+                self._knocks.pop(key, None)
                 settled = now - self._changed_at >= _SETTLED_S
                 ruling.again.extend(
                     parcel_id
@@ -93,8 +105,8 @@ class Requests:
                     if not self._sent[parcel_id]
                     or (settled and self._sent[parcel_id].isdisjoint(able))
                 )
-            elif not (key.resources or key.workers):
-                continue  # pinned, and there is no worker at all: one may come, as for any other
+            elif not self._offers or not (key.resources or key.workers):
+                self._knock(key)  # there is no worker at all: one may come, as for any other run
             elif now - max(self._unmet_since.setdefault(key, now), self._changed_at) >= _GRACE_S:
                 ruling.refused.append((key, UsageError(self._told(key))))
         return ruling

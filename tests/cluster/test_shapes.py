@@ -136,8 +136,9 @@ def test_the_language_is_the_same_everywhere(shape, tmp_path):
     }
 
 
-def test_an_adaptive_cluster_executes_each_run_once(tmp_path):
-    @task
+@pytest.mark.parametrize("crash_retries", [3, 0])
+def test_an_adaptive_cluster_executes_each_run_once(tmp_path, crash_retries):
+    @task(crash_retries=crash_retries)
     def leaves_a_mark(number, folder):
         import os
         import pathlib

@@ -16,7 +16,7 @@ from daskflow.caching.store_format import algorithm_of_store
 from daskflow.errors import DaskflowError, UsageError
 from daskflow.results.storage import Storage
 from daskflow.results.storage_options import ResultStorage, StorageOptions, without_credentials
-from daskflow.runner.context import FLOW_LOGGER
+from daskflow.runner.context import FLOW_LOGGER, current_task_run
 
 __all__ = ["chosen_algorithm", "is_here", "refuse_missing"]
 
@@ -51,7 +51,8 @@ def chosen_algorithm(
         return setting
     if found is None or found == setting or not is_here(found):
         return setting
-    if (url, setting) not in _told:
+    # a task that calls tasks: the flow has told it, whose workers ask the same
+    if current_task_run.get() is None and (url, setting) not in _told:
         _told.add((url, setting))
         _logger.warning(
             "the result store %r was made with hash %s, and results.hash_algorithm is %s: %s is "

@@ -35,6 +35,8 @@ class StoreAddress(NamedTuple):
         Of the fsspec file system.
     timeout_s : float
         That one request may take (seconds).
+    hash_algorithm : str
+        Of the digests in there.
     """
 
     url: str
@@ -42,6 +44,7 @@ class StoreAddress(NamedTuple):
     sealed: bool = False
     options: StorageOptions = StorageOptions()
     timeout_s: float = 30.0
+    hash_algorithm: str = "sha256"
 
     def __repr__(self) -> str:
         return f"StoreAddress({without_credentials(self.url)!r}, {self.options!r})"
@@ -94,6 +97,7 @@ def _new_store(address: StoreAddress) -> ResultStore:
         address.url,
         secret=secret_here(address.url, address.sealed),
         allow_pickle=address.allow_pickle,
+        hash_algorithm=address.hash_algorithm,
         options=address.options,
         timeout_s=address.timeout_s,
     )

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from daskflow.caching.hash_buffers import raw_hash
 from daskflow.caching.hash_objects import hooks, new_writer
 from daskflow.caching.hash_writer import NoContent, dumps, handlers
 from daskflow.errors import Uncacheable, UsageError
@@ -27,6 +28,7 @@ T = TypeVar("T")
 _recent: dict[type, dict[Any, str]] = {kind: {} for kind in (str, int, bool, bytes, type(None))}
 _recent_floats: dict[bytes, str] = {}
 _MOST_RECENT, _RECENT_BYTES = 4096, 64
+_TEXTS = frozenset({str, bytes})
 
 
 def content_digest(
@@ -70,6 +72,9 @@ def content_digest(
         # not by equality: -0.0 is not 0.0, and NaN is by its bits
         written = dumps(value, 2)
         return _recent_floats.get(written) or _atom(value, _recent_floats, written)
+    if known is not None and (kind not in _TEXTS or len(value) <= _RECENT_BYTES):
+        # as the writer would have it; what is hashed so fast need not be kept
+        return raw_hash(algorithm)(_OPENING + dumps(value, 2)).hex()
     return _digest(value, algorithm, name, threads)
 
 

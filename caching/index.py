@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from daskflow.caching.store_format import FORMAT
+
 __all__ = [
     "FORMAT",
     "Entry",
@@ -32,7 +34,6 @@ __all__ = [
     "write_rows",
 ]
 
-FORMAT = 2
 _US = 1_000_000
 _new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 _CARRIED_BYTES = 4096

@@ -78,6 +78,7 @@ def make_key(
     flow_run_id: str | None = None,
     flow_parameters: Mapping[str, str] | None = None,
     custom: str | None = None,
+    algorithm: str = "sha256",
 ) -> CacheKey | None:
     """Return the cache key of one task run, or None when its result may not be cached.
 
@@ -99,6 +100,8 @@ def make_key(
     custom : str, optional
         What the task's ``cache_key_fn`` returned.  It takes the place of `policy`.  (A function
         that returned None asked for no caching: then there is no key to make.)
+    algorithm : {"sha256", "blake3"}, default "sha256"
+        Of the digests.  Keys of two algorithms never meet, whatever they are made of.
 
     Returns
     -------
@@ -107,14 +110,14 @@ def make_key(
         the policy asks for is missing: then nothing is cached, rather than something wrong found.
     """
     if custom is not None:
-        return _keyed({"custom": custom}, custom)
+        return _keyed({"custom": custom}, custom, algorithm)
     components = policy.components
     if not components:
         return None
     if code is not None and inputs is not None and components == _USUAL:
-        return _usual_key(task_name, code, inputs, policy.excluded)
+        return _usual_key(task_name, code, inputs, policy.excluded, algorithm)
     parts = {"task": task_name}
-    made: list[object] = [_FORMAT, task_name]
+    made: list[object] = [_format(_FORMAT, algorithm), task_name]
     if "INPUTS" in components:
         if inputs is None:
             return None
@@ -221,32 +224,41 @@ class _Parts(Mapping[str, str]):
 
 
 _USUAL = frozenset({"INPUTS", "TASK_SOURCE"})
-_templates: dict[tuple[str, str, tuple[str, ...]], _Template] = {}
+_templates: dict[tuple[str, str, tuple[str, ...], str], _Template] = {}
 _MOST_TEMPLATES = 1024
 _new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 
 
 def _usual_key(
-    task_name: str, code: CodeDigest, inputs: Mapping[str, str], excluded: frozenset[str]
+    task_name: str,
+    code: CodeDigest,
+    inputs: Mapping[str, str],
+    excluded: frozenset[str],
+    algorithm: str,
 ) -> CacheKey:
     """Return the key of what most tasks ask for, with what is constant kept."""
     given = tuple(inputs)
-    known = _templates.get((task_name, code.digest, given))
+    known = _templates.get((task_name, code.digest, given, algorithm))
     if known is None or known.excluded != excluded:
         if len(_templates) >= _MOST_TEMPLATES:
             _templates.clear()
-        known = _template(task_name, code, given, excluded)
-        _templates[task_name, code.digest, given] = known
+        known = _template(task_name, code, given, excluded, algorithm)
+        _templates[task_name, code.digest, given, algorithm] = known
     values = list(known.values(inputs))
     made = known.opening + ",".join(values).encode()  # no comma is a hexadecimal digit
     return _new(CacheKey, (hashlib.sha256(made).hexdigest(), _Parts(known, values)))
 
 
 def _template(
-    task_name: str, code: CodeDigest, names: tuple[str, ...], excluded: frozenset[str]
+    task_name: str,
+    code: CodeDigest,
+    names: tuple[str, ...],
+    excluded: frozenset[str],
+    algorithm: str,
 ) -> _Template:
     counted, labels, written = _part_names(names, "input ", excluded)
-    constant = marshal.dumps([_USUAL_FORMAT, task_name, written, code.digest], 2)
+    named = _format(_USUAL_FORMAT, algorithm)
+    constant = marshal.dumps([named, task_name, written, code.digest], 2)
     opening = hashlib.sha256(constant).digest()
     parts = {"task": task_name, **dict.fromkeys(labels, ""), **_code_parts(code)}
     return _Template(excluded, _getter(counted), labels, opening, parts)
@@ -277,10 +289,15 @@ def _part_names(
     return counted, labels, marshal.dumps([prefix, *labels], 2)
 
 
-def _keyed(parts: dict[str, str], custom: str) -> CacheKey:
+def _keyed(parts: dict[str, str], custom: str, algorithm: str) -> CacheKey:
     if not isinstance(custom, str):
         raise UsageError(f"cache_key_fn returned {custom!r}; return a string, or None not to cache")
-    return CacheKey(_hex([_FORMAT, None, custom]), parts)
+    return CacheKey(_hex([_format(_FORMAT, algorithm), None, custom]), parts)
+
+
+def _format(name: str, algorithm: str) -> str:
+    """Return what a key's bytes begin with."""
+    return name if algorithm == "sha256" else f"{name} {algorithm}"
 
 
 def _hex(made: list[object]) -> str:

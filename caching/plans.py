@@ -75,6 +75,11 @@ class CachePlan(NamedTuple):
     strict: bool = False
 
     @property
+    def algorithm(self) -> str:
+        """Of the digests that keys are made of: that of the store where results are kept."""
+        return self.store.hash_algorithm
+
+    @property
     def only_persists(self) -> bool:
         """Whether results are kept, but found by no other run."""
         return self.required and self.key_fn is None and not self.policy.components
@@ -149,7 +154,9 @@ def key_of(
         key_fn: Callable[[KeyContext, dict[str, Any]], Any] = pickle.loads(plan.key_fn)
         context = KeyContext(_KeyTask(plan.task_name), plan.flow_run_id)
         custom = key_fn(context, bind_inputs(signature, args, kwargs))
-        return None if custom is None else make_key(plan.task_name, plan.policy, custom=custom)
+        if custom is None:
+            return None
+        return make_key(plan.task_name, plan.policy, custom=custom, algorithm=plan.algorithm)
     digests = None
     if "INPUTS" in plan.policy.components:
         digests = inputs_of(plan, signature, args, kwargs)
@@ -166,16 +173,19 @@ def inputs_of(
     Uncacheable
         When one has no content to hash.
     """
+    algorithm = plan.store.hash_algorithm
     return {
-        name: digest_of(value, name)
+        name: digest_of(value, name, algorithm)
         for name, value in bind_inputs(signature, args, kwargs).items()
         if name not in plan.policy.excluded
     }
 
 
-def digest_of(value: Any, name: str) -> str:
+def digest_of(value: Any, name: str, algorithm: str) -> str:
     """Return the content digest of an argument, or of what a `DigestRef` stands for."""
-    return value.digest if type(value) is DigestRef else content_digest(value, name=name)
+    if type(value) is DigestRef:
+        return value.digest
+    return content_digest(value, algorithm=algorithm, name=name)
 
 
 def key_from(plan: CachePlan, inputs: Mapping[str, str] | None) -> CacheKey | None:
@@ -187,4 +197,5 @@ def key_from(plan: CachePlan, inputs: Mapping[str, str] | None) -> CacheKey | No
         inputs=inputs,
         flow_run_id=plan.flow_run_id,
         flow_parameters=plan.flow_parameters,
+        algorithm=plan.store.hash_algorithm,
     )

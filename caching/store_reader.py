@@ -20,11 +20,10 @@ import pyarrow as pa
 from daskflow.caching.index import FORMAT, Entry, Sealer, blob_name, read_row
 from daskflow.caching.index_packs import Packs
 from daskflow.caching.index_plan import LookupPlan, plan_lookup, prefix_counts
+from daskflow.caching.store_format import FORMAT_FILE, StoreFormat
 from daskflow.caching.store_layout import (
-    FORMAT_FILE,
     INDEX,
     QUARANTINE,
-    StoreFormat,
     blob_path,
     check_key,
     index_path,

@@ -41,6 +41,7 @@ from daskflow.config_plain import (
     ENV_PREFIX,
     LOCAL_RUNNERS,
     STORE_URL,
+    HashAlgorithm,
     LoggingSettings,
     LogLevel,
     ResultSettings,
@@ -151,6 +152,9 @@ class _Results(_Section):
     timeout_seconds: Annotated[
         float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
     ] = _setting(ResultSettings.timeout_seconds, "a number of seconds greater than 0")
+    hash_algorithm: HashAlgorithm = _setting(
+        ResultSettings.hash_algorithm, ", ".join(get_args(HashAlgorithm))
+    )
 
 
 class _Logging(_Section):

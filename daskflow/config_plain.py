@@ -23,6 +23,7 @@ __all__ = [
     "ENV_PREFIX",
     "LOCAL_RUNNERS",
     "STORE_URL",
+    "HashAlgorithm",
     "LogLevel",
     "LoggingSettings",
     "ResultSettings",
@@ -37,6 +38,7 @@ __all__ = [
 ENV_PREFIX = "DASKFLOW_"
 STORE_URL = r"^\w[\w+.-]*://"
 LOCAL_RUNNERS = ("processes", "threads", "sync")
+HashAlgorithm = Literal["sha256", "blake3"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 
@@ -82,6 +84,7 @@ class ResultSettings:
     secret: SecretStr | None = None
     storage_options: StorageOptions = field(default_factory=StorageOptions)
     timeout_seconds: float = 30.0
+    hash_algorithm: HashAlgorithm = "sha256"
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,7 @@ _PLAIN: Mapping[str, Callable[[str], Any]] = {
     "results.allow_pickle": {"true": True, "false": False}.get,
     "results.strict": {"true": True, "false": False}.get,
     "results.timeout_seconds": _seconds,
+    "results.hash_algorithm": _one_of(*get_args(HashAlgorithm)),
     "logging.level": _one_of(*get_args(LogLevel)),
     "logging.console": {"true": True, "false": False}.get,
 }

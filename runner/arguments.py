@@ -65,20 +65,23 @@ _new = tuple.__new__  # a NamedTuple's own constructor takes three times as long
 class Literal:
     """A large argument: pickled once, sent once, shared by all task runs that take it."""
 
-    __slots__ = ("_digest", "blob", "future")
+    __slots__ = ("_digests", "blob", "future")
 
     def __init__(self, blob: bytes) -> None:
         self.blob = blob
         self.future: Any = None  # of Dask, once it was sent
-        self._digest: str | None = None
+        self._digests: dict[str, str] = {}  # by algorithm
 
-    def digest(self) -> str:
+    def digest(self, algorithm: str) -> str:
         """Content digest of the argument; for runs that are cached."""
-        if self._digest is None:
+        known = self._digests.get(algorithm)
+        if known is None:
             from daskflow.caching.hashing import content_digest  # only flows that cache pay for it
 
-            self._digest = content_digest(pickle.loads(self.blob), name="a large argument")
-        return self._digest
+            value = pickle.loads(self.blob)
+            known = content_digest(value, algorithm=algorithm, name="a large argument")
+            self._digests[algorithm] = known
+        return known
 
 
 class _LiteralRef:

@@ -123,8 +123,8 @@ class RunCache(CacheNote):
     def key(self) -> CacheKey | None:
         """The key, if all digests are known by now."""
         if self._key is None and self._inputs is not None:
-            by_value = self.resumption is not None
-            inputs = {n: _digest(n, given, by_value) for n, given in self._inputs.items()}
+            how = self.plan.store.hash_algorithm, self.resumption is not None
+            inputs = {n: _digest(n, given, *how) for n, given in self._inputs.items()}
             known = {name: digest for name, digest in inputs.items() if digest is not None}
             if len(known) == len(inputs):
                 self._key, self._inputs = self._key_from(known), None
@@ -176,38 +176,41 @@ class RunCache(CacheNote):
             self.status = miss_status(commit.key, commit.why)
 
 
-def _digest(name: str, given: str | Run | _Inside, by_value: bool) -> str | None:
+def _digest(name: str, given: str | Run | _Inside, algorithm: str, by_value: bool) -> str | None:
     if isinstance(given, str):
         return given
     if isinstance(given, Run):
-        return _digest_of(given, by_value)
-    digests = [_digest_of(run, by_value) for run in given.runs]
+        return _digest_of(given, algorithm, by_value)
+    digests = [_digest_of(run, algorithm, by_value) for run in given.runs]
     if None in digests:
         return None
 
     def fill(item: Any) -> Any:
         return DigestRef(digests[item.number] or "") if type(item) is Slot else item
 
-    return content_digest(replace_inside(given.value, fill, MAX_DEPTH + 2), name=name)
+    filled = replace_inside(given.value, fill, MAX_DEPTH + 2)
+    return content_digest(filled, algorithm=algorithm, name=name)
 
 
-def _digest_of(run: Run, by_value: bool) -> str | None:
-    known = digest_of_run(run)
+def _digest_of(run: Run, algorithm: str, by_value: bool) -> str | None:
+    known = digest_of_run(run, algorithm)
     here = run.state in SUCCESSFUL and run.kept and type(run.value) is tuple
     if known is None and by_value and here:
         try:
-            return content_digest(load_value(run.value, None), name=run.label)
+            value = load_value(run.value, None)
+            return content_digest(value, algorithm=algorithm, name=run.label)
         except Exception:  # Uncacheable, or it does not load here: whoever executes it can tell
             return None
     return known
 
 
-def digest_of_run(run: Run) -> str | None:
+def digest_of_run(run: Run, algorithm: str) -> str | None:
     """The digest of what a run returned, as far as it is known in this process."""
     if isinstance(run.value, Literal):
-        return run.value.digest()
+        return run.value.digest(algorithm)
     if run.state in SUCCESSFUL and run.error is None and isinstance(run.cache, RunCache):
-        return run.cache.digest
+        # that of a result in a store with another hash says nothing here
+        return run.cache.digest if run.cache.plan.store.hash_algorithm == algorithm else None
     return None
 
 
@@ -249,8 +252,9 @@ def note_of(
             return RunCache(plan, None)  # the worker has the values
         if not has_inputs:
             if not (all(type(a) in ATOMS for a in args) and not kwargs):
-                args = tuple([_by_digest(value) for value in args])
-                kwargs = {name: _by_digest(value) for name, value in kwargs.items()}
+                algorithm = plan.algorithm
+                args = tuple([_by_digest(value, algorithm) for value in args])
+                kwargs = {name: _by_digest(value, algorithm) for name, value in kwargs.items()}
             key = key_of(plan, signature, args, kwargs)
             return RunCache(plan, None, key, None if key is not None else NOT_ASKED)
         if plan.key_fn is not None:
@@ -284,10 +288,10 @@ def _persisting(
         return RunCache(plan, None, None, NOT_ASKED)
 
 
-def _by_digest(value: Any) -> Any:
+def _by_digest(value: Any, algorithm: str) -> Any:
     """A large argument that is sent once is hashed once, too."""
     literal = literal_of(value)
-    return value if literal is None else DigestRef(literal.digest())
+    return value if literal is None else DigestRef(literal.digest(algorithm))
 
 
 def _inputs(
@@ -296,12 +300,13 @@ def _inputs(
     if not plan.counts_inputs:
         return {}
     inputs: dict[str, str | Run | _Inside] = {}
+    algorithm = plan.algorithm
     for name, value in bind_inputs(signature, args, kwargs).items():
         if name in plan.policy.excluded:
             continue
         literal = literal_of(value)
         if literal is not None:
-            inputs[name] = literal.digest()
+            inputs[name] = literal.digest(algorithm)
             continue
         live = encode_live((value,), {}, ())
         (inside,) = live.payload[0]
@@ -310,5 +315,5 @@ def _inputs(
         elif live.deps:
             inputs[name] = _Inside(inside, live.deps)
         else:
-            inputs[name] = content_digest(inside, name=name)
+            inputs[name] = content_digest(inside, algorithm=algorithm, name=name)
     return inputs

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from daskflow.caching.policy import DEFAULT, NO_CACHE, STRICT, CachePolicy
 from daskflow.errors import Uncacheable, UsageError
-from daskflow.results.storage_options import ResultStorage
+from daskflow.results.storage_options import ResultStorage, StorageOptions
 from daskflow.runner.cache_defaults import CacheDefaults, FlowCacheOptions
-from daskflow.runner.context import FLOW_LOGGER, FlowInfo
+from daskflow.runner.context import FLOW_LOGGER, FlowInfo, current_task_run
 from daskflow.runner.options import check_callable, check_switch
 
 if TYPE_CHECKING:
@@ -220,7 +220,8 @@ class FlowCaching:
         Uncacheable
             When its code, or the flow's parameters, cannot be hashed and the policy is strict.
         UsageError
-            When there is a secret that the workers would not find.
+            When there is a secret that the workers would not find, or the hash algorithm of the
+            settings is not installed.
         """
         options, defaults = task.caching, self.defaults
         persist = options.persist
@@ -244,22 +245,32 @@ class FlowCaching:
         strict, names = defaults.strict or policy.strict, defaults.refreshing
         refresh = defaults.refresh if options.refresh is None else options.refresh
         url, storage_options = defaults.storage_for(options.storage)
+        algorithm = self._algorithm(url, storage_options)
         return CachePlan(
             task.name,
             policy,
             self._code(task, policy, strict),
             _pickled(options.key_fn),
             self._info.id,
-            self._flow_parameters(task, policy, strict),
+            self._flow_parameters(task, policy, strict, algorithm),
             options.expires_s,
             refresh or "*" in names or task.name in names,
             bool(persist),
             StoreAddress(
                 *(url, defaults.allow_pickle, defaults.sealed, storage_options),
-                defaults.timeout_s,
+                *(defaults.timeout_s, algorithm),
             ),
             strict,
         )
+
+    def _algorithm(self, url: str, options: StorageOptions) -> str:
+        from daskflow.runner.hash_choice import chosen_algorithm, refuse_missing  # as above
+
+        said, timeout_s = self.defaults.hash_algorithm, self.defaults.timeout_s
+        algorithm = chosen_algorithm(self._info.id, url, options, timeout_s, said)
+        if current_task_run.get() is None:  # on a worker such a run is not cached
+            refuse_missing(algorithm)
+        return algorithm
 
     def _code(self, task: Task[Any, Any], policy: CachePolicy, strict: bool) -> CodeDigest | None:
         if "TASK_SOURCE" not in policy.components:
@@ -275,7 +286,7 @@ class FlowCaching:
             return None
 
     def _flow_parameters(
-        self, task: Task[Any, Any], policy: CachePolicy, strict: bool
+        self, task: Task[Any, Any], policy: CachePolicy, strict: bool, algorithm: str
     ) -> dict[str, str] | None:
         if "FLOW_PARAMETERS" not in policy.components:
             return None
@@ -286,7 +297,7 @@ class FlowCaching:
             if self._parameters is None:
                 raise UsageError("its policy counts the flow's parameters, not known here")
             return {
-                name: content_digest(value, name=f"flow parameter {name}")
+                name: content_digest(value, algorithm=algorithm, name=f"flow parameter {name}")
                 for name, value in self._parameters.items()
             }
         except UsageError as error:  # Uncacheable, or parameters that did not travel

@@ -10,8 +10,10 @@ import click
 
 from daskflow.caching.index import Entry
 from daskflow.caching.store import ResultStore
+from daskflow.caching.store_format import algorithm_of_store
 from daskflow.config import get_settings
 from daskflow.errors import NotFoundError, UsageError
+from daskflow.results.storage import Storage
 from daskflow.results.storage_options import ResultStorage
 from daskflow.runner.cache_defaults import chosen_storage
 from daskflow.runner.cache_status import read_status
@@ -45,10 +47,12 @@ def result_store(asked: str | ResultStorage | None) -> ResultStore:
     known = ResultStorage(results.storage, results.storage_options)
     asked = ResultStorage(asked) if isinstance(asked, str) else asked or known
     url, options = chosen_storage(asked, known)
+    storage = Storage(url, options, results.timeout_seconds)
     return ResultStore(
         url,
         secret=secret,
         allow_pickle=results.allow_pickle,
+        hash_algorithm=algorithm_of_store(storage) or results.hash_algorithm,
         options=options,
         timeout_s=results.timeout_seconds,
     )

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daskflow.errors import ClusterError, DaskflowError, StoreError, UsageError
 from daskflow.results.storage import Storage
@@ -30,6 +30,9 @@ from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.code import travelling_modules
 from daskflow.runner.core.graph import Parcel
+
+if TYPE_CHECKING:
+    from daskflow.caching.plans import CachePlan
 
 __all__ = ["Fitness"]
 
@@ -65,7 +68,7 @@ class Fitness:
         self._packages: dict[str, dict[str, bool]] = {}  # by worker: whether it has them
         self._storages: dict[str, dict[str, DaskflowError | None]] = {}  # by worker and URL
         self._versions: set[str] = set(session.checked)
-        self._warned = False
+        self._warned = self._warned_uncached = False
 
     def workers_changed(self) -> None:
         """A worker came or went."""
@@ -75,7 +78,8 @@ class Fitness:
         """Whether to send a parcel; one that workers cannot run is kept for `refused`."""
         for code in codes:
             plan = code.cache
-            what = code.digest, plan and (plan.store.url, plan.required), parcel.lane.key
+            kept = plan and (plan.store.url, plan.required, plan.algorithm)
+            what = code.digest, kept, parcel.lane.key
             if what not in self._verdicts:
                 lane = parcel.lane.key
                 if self._asks and (self._requests.holds(lane) or not self._requests.able(lane)):
@@ -105,12 +109,18 @@ class Fitness:
         workers = self._requests.able(parcel.lane.key)
         if (error := self._check_versions(workers)) is not None:
             return error
-        self._ask(workers, packages | modules, url)
+        hashing = _packages_of_hash(plan)
+        self._ask(workers, packages | modules | hashing, url)
         if lacking := self._lacking(workers, packages - modules):
             return ClusterError(
                 f"task {code.task.name} cannot run, so it was not sent: {lacking}; install there "
                 "what this process has, or name workers that have it (workers=[...])"
             )
+        if plan is not None and (absent := self._lacking(workers, hashing)):
+            error = _without_hash(code.task.name, absent, plan.algorithm)
+            if required or plan.strict:
+                return error
+            self._warn_uncached(str(error))
         if absent := self._lacking(workers, modules):
             self._warn(code.task.name, absent)
         for worker in workers if url is not None else ():
@@ -118,6 +128,11 @@ class Fitness:
             if misfit is not None and (required or not isinstance(misfit, StoreError)):
                 return misfit
         return None
+
+    def _warn_uncached(self, told: str) -> None:
+        if not self._warned_uncached:
+            self._warned_uncached = True
+            self.warnings.append(told)
 
     def _lacking(self, workers: Iterable[str], packages: Iterable[str]) -> str:
         wanted = sorted(packages)
@@ -196,6 +211,18 @@ class Fitness:
 
 def _tops(modules: Iterable[ModuleType]) -> set[str]:
     return {module.__name__.partition(".")[0] for module in modules} - {"__main__"}
+
+
+def _packages_of_hash(plan: CachePlan | None) -> set[str]:
+    return set() if plan is None or plan.algorithm == "sha256" else {plan.algorithm}
+
+
+def _without_hash(task_name: str, absent: str, algorithm: str) -> ClusterError:
+    return ClusterError(
+        f"{absent}, with which results are hashed: what runs there is not cached, such as task "
+        f"{task_name}; run `pip install 'daskflow[{algorithm}]'` on the workers, or keep results "
+        "in a store that is made with results.hash_algorithm = 'sha256'"
+    )
 
 
 def _is_probed(url: str) -> bool:

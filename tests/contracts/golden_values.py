@@ -189,6 +189,9 @@ def digests() -> Iterator[tuple[str, str]]:
     for name, value in {**plain_values(), **array_values(), **table_values()}.items():
         yield name, content_digest(value)
     yield "blake3", content_digest(plain_values()["large bytes"], algorithm="blake3")
+    values = {**plain_values(), **array_values(), **table_values(), "atom": 1}
+    for name in ("atom", "atoms", "containers", "large array", "frame", "table"):
+        yield f"blake3 {name}", content_digest(values[name], algorithm="blake3")
     for name, function in codes().items():
         yield f"code of a {name}", code_digest(function).digest
     key = make_key(
@@ -200,3 +203,9 @@ def digests() -> Iterator[tuple[str, str]]:
         flow_parameters={"day": content_digest("x")},
     )
     yield "key", key.key if key else ""
+    for algorithm in ("sha256", "blake3"):
+        inputs = {"a": content_digest(1, algorithm=algorithm)}
+        key = make_key(
+            "load", DEFAULT, code=code_digest(helper), inputs=inputs, algorithm=algorithm
+        )
+        yield f"usual key with {algorithm}", key.key if key else ""

@@ -51,6 +51,15 @@ POLICIES = [
 
 
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
+@pytest.mark.parametrize("custom", [None, "k"])
+def test_keys_of_two_hash_algorithms_never_meet_even_without_inputs(policy, custom):
+    given = {**GIVEN, "inputs": {}, "custom": custom}
+    usual = make_key("load", policy, **given)
+    assert usual == make_key("load", policy, **given, algorithm="sha256")
+    assert usual.key != make_key("load", policy, **given, algorithm="blake3").key
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
 @pytest.mark.parametrize("what", CHANGES)
 def test_a_key_changes_exactly_with_what_its_policy_asks_for(policy, what):
     before = make_key("load", policy, **GIVEN)

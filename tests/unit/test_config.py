@@ -203,6 +203,7 @@ PLAIN = {
     "RUNNER__NO_WORKERS_TIMEOUT_SECONDS": ["30", "none", "0"],
     "TASKS__RETRIES": ["3", "0", "3.0", "true"],
     "RESULTS__STORAGE": ["s3://bucket/results", "", "none"],
+    "RESULTS__HASH_ALGORITHM": ["sha256", "blake3", "BLAKE3", "md5", "", "none"],
     "RESULTS__SECRET": ["hush", "none", ""],
     "LOGGING__LEVEL": ["DEBUG", "debug", "chatty"],
     "runner__workers": ["4", "0"],

@@ -296,7 +296,8 @@ def test_a_store_of_a_newer_format_is_refused_with_what_to_do(store):
 
 def test_a_store_of_another_hash_is_refused(url):
     publish(ResultStore(url, hash_algorithm="blake3"), 1, "a")
-    with pytest.raises(StoreError, match="made with hash 'blake3'"):
+    said = "made with hash 'blake3', not 'sha256'; set results.hash_algorithm = 'blake3'"
+    with pytest.raises(StoreError, match=said):
         ResultStore(url).lookup([key(1)])
 
 

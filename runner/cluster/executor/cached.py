@@ -120,32 +120,38 @@ class Bound(NamedTuple):
     bindings: Sequence[tuple[int, Any]]
     inputs: Sequence[Any]
     local: dict[int, tuple[int, Any]]
-    digests: dict[int, str]  # of results of this parcel
+    digests: dict[int, tuple[str, str]]  # of results of this parcel, with the algorithm
 
     def call(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments themselves."""
         values = bind(self.bindings, self.inputs, self.local) if self.bindings else ()
         return decode_arguments(self.payload, values)
 
-    def call_by_digests(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments with digests for what came from futures; loads no stored result."""
-        refs = [self._digest(slot) for slot in range(len(self.bindings))]
+    def call_by_digests(self, algorithm: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with digests for what came from futures; loads no stored result.
+
+        But one from a store with another hash, whose digest says nothing here.
+        """
+        refs = [self._digest(slot, algorithm) for slot in range(len(self.bindings))]
         return decode_arguments(self.payload, refs)
 
-    def _digest(self, slot: int) -> Any:
+    def _digest(self, slot: int, algorithm: str) -> Any:
         tag, value = self.bindings[slot]
         if tag == BOUND_NOTHING:
             return None
         if tag == BOUND_LOCAL:
             if value not in self.local:
                 raise MissingInput
-            if (known := self.digests.get(value)) is not None:
-                return DigestRef(known)
+            known = self.digests.get(value)
+            if known is not None and known[1] == algorithm:
+                return DigestRef(known[0])
             tag, value = self.local[value]
-        if tag == BOUND_STORED:
+        if tag == BOUND_STORED and value.store.hash_algorithm == algorithm:
             return DigestRef(value.entry.content_digest)
-        found = bind(((tag, value),), self.inputs, self.local)[0]
-        return DigestRef(content_digest(found, name=f"the result of input {slot}"))
+        before = ((BOUND_NOTHING, None),) * slot  # one that is gone is told by its slot
+        found = bind((*before, (tag, value)), self.inputs, self.local)[slot]
+        name = f"the result of input {slot}"
+        return DigestRef(content_digest(found, algorithm=algorithm, name=name))
 
 
 def run_cached(
@@ -197,7 +203,10 @@ def _look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Bou
         raise cannot_cache(plan.task_name, Uncacheable(why))
     if key is None and why is None:
         try:
-            given = bound.call() if plan.key_fn is not None else bound.call_by_digests()
+            if plan.key_fn is not None:
+                given = bound.call()
+            else:
+                given = bound.call_by_digests(plan.algorithm)
             key = key_of(plan, signature_of(function), *given)
         except MissingInput:
             raise
@@ -225,7 +234,8 @@ def _look(plan: CachePlan, ask: KeyAsk, function: Callable[..., Any], bound: Bou
 def _parts(plan: CachePlan, function: Callable[..., Any], bound: Bound) -> Mapping[str, str]:
     """What a result that persists is found by when its flow run is resumed."""
     try:
-        inputs = inputs_of(plan, signature_of(function), *bound.call_by_digests())
+        given = bound.call_by_digests(plan.algorithm)
+        inputs = inputs_of(plan, signature_of(function), *given)
     except MissingInput:
         raise
     except Exception:  # what has no content is never found again
@@ -311,7 +321,7 @@ def _prepare(
 
 def _digest_of_result(result: Any, plan: CachePlan) -> str:
     try:
-        return content_digest(result, name="the result")
+        return content_digest(result, algorithm=plan.algorithm, name="the result")
     except Uncacheable:
         if plan.strict or not plan.required:
             raise

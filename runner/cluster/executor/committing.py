@@ -65,7 +65,7 @@ class Committing:
     """
 
     def __init__(self, parcel: ActiveParcel, functions: Any) -> None:
-        self.digests: dict[int, str] = {}
+        self.digests: dict[int, tuple[str, str]] = {}  # by number, with the algorithm
         self._looked_anew: set[tuple[StoreAddress, str]] = set()
         self._parcel = parcel
         self._functions = functions
@@ -129,7 +129,7 @@ class Committing:
         number, parcel = context.number, self._parcel
         if isinstance(result, Cached):
             entry = result.ref.entry
-            self.digests[number] = entry.content_digest
+            self.digests[number] = entry.content_digest, result.ref.store.hash_algorithm
             if kept is not None:
                 kept[number] = BOUND_STORED, result.ref
             parcel.commits.append(
@@ -150,7 +150,7 @@ class Committing:
         if ridden[0] != BOUND_STORED:
             waiting = waiting._replace(ridden=ridden)
         if kept is not None:
-            self.digests[number] = entry.content_digest
+            self.digests[number] = entry.content_digest, result.store.algorithm
             ref = StoredRef(result.store.store, entry)
             kept[number] = (BOUND_STORED, ref) if ridden[0] == BOUND_STORED else ridden[:2]
         with parcel.telling:

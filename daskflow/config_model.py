@@ -89,6 +89,7 @@ def _setting(default: Any, allowed: str, **constraints: Any) -> Any:
 
 _Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=0)]
 _Seconds = Annotated[float, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
+_Positive = Annotated[float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)]
 _COUNT = "a whole number, 0 or more"
 _SECONDS = "a number of seconds, 0 or more"
 _SWITCH = "true or false"
@@ -151,6 +152,12 @@ class _Results(_Section):
     timeout_seconds: Annotated[
         float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)
     ] = _setting(ResultSettings.timeout_seconds, "a number of seconds greater than 0")
+    retention_days: _Positive | None = _setting(
+        ResultSettings.retention_days, "a number of days greater than 0; none to keep all"
+    )
+    max_size_gb: _Positive | None = _setting(
+        ResultSettings.max_size_gb, "a number of gigabytes greater than 0; none for no limit"
+    )
 
 
 class _Logging(_Section):

@@ -82,6 +82,8 @@ class ResultSettings:
     secret: SecretStr | None = None
     storage_options: StorageOptions = field(default_factory=StorageOptions)
     timeout_seconds: float = 30.0
+    retention_days: float | None = None
+    max_size_gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ _PLAIN: Mapping[str, Callable[[str], Any]] = {
     "results.allow_pickle": {"true": True, "false": False}.get,
     "results.strict": {"true": True, "false": False}.get,
     "results.timeout_seconds": _seconds,
+    "results.retention_days": _seconds,
+    "results.max_size_gb": _seconds,
     "logging.level": _one_of(*get_args(LogLevel)),
     "logging.console": {"true": True, "false": False}.get,
 }

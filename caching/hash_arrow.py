@@ -21,6 +21,7 @@ _NULL, _DICTIONARY, _STRUCT = tag("null"), tag("dictionary"), tag("struct")
 _LIST, _TEXT, _FIXED, _VALUES = tag("list"), tag("text"), tag("fixed"), tag("values")
 # Rows that are copied at a time where nulls have to be blanked.
 _ROWS = 1 << 17
+_LENGTHS = 1 << 20  # of texts at a time: enough for several threads
 
 
 def handler_of(kind: type) -> Handler | None:
@@ -187,20 +188,25 @@ def _put_text(w: ContentWriter, chunks: list[pa.Array], kind: pa.DataType) -> No
     _put_validity(w, chunks)
     wide = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
     parts = [_text(chunk, np.dtype(np.int64 if wide else np.int32)) for chunk in chunks]
-    w.out.append(w.tree(lengths for lengths, _ in parts))
+    w.out.append(w.tree(lengths for ends, _ in parts for lengths in _lengths(ends)))
     w.out.append(w.tree(text for _, text in parts))
 
 
-def _text(chunk: pa.Array, width: np.dtype[Any]) -> tuple[memoryview, memoryview]:
-    """Return the lengths of the texts and the texts themselves."""
+def _text(chunk: pa.Array, width: np.dtype[Any]) -> tuple[Any, memoryview]:
+    """Return where the texts end and the texts themselves."""
     if chunk.null_count:
         words = pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type)
         chunk = pc.fill_null(chunk, pa.scalar("" if words else b"", chunk.type))
     _, offsets, data = chunk.buffers()
     ends = np.frombuffer(offsets, width, len(chunk) + 1, chunk.offset * width.itemsize)
-    lengths = np.diff(ends).astype(np.int64, copy=False)
-    text = memoryview(b"" if data is None else data)[ends[0] : ends[-1]]
-    return lengths.view(np.uint8).data, text
+    return ends, memoryview(b"" if data is None else data)[ends[0] : ends[-1]]
+
+
+def _lengths(ends: Any) -> Iterator[memoryview]:
+    """Yield the lengths of texts piece by piece: those of a whole column take much memory."""
+    for at in range(0, len(ends) - 1, _LENGTHS):
+        lengths = np.diff(ends[at : at + _LENGTHS + 1])
+        yield lengths.astype(np.int64, copy=False).view(np.uint8).data
 
 
 def _put_struct(w: ContentWriter, chunks: list[pa.Array], kind: pa.DataType) -> None:

@@ -90,6 +90,7 @@ def _setting(default: Any, allowed: str, **constraints: Any) -> Any:
 
 _Count = Annotated[int, BeforeValidator(_not_bool), Field(ge=0)]
 _Seconds = Annotated[float, BeforeValidator(_not_bool), Field(ge=0, allow_inf_nan=False)]
+_Positive = Annotated[float, BeforeValidator(_not_bool), Field(gt=0, allow_inf_nan=False)]
 _COUNT = "a whole number, 0 or more"
 _SECONDS = "a number of seconds, 0 or more"
 _SWITCH = "true or false"
@@ -154,6 +155,12 @@ class _Results(_Section):
     ] = _setting(ResultSettings.timeout_seconds, "a number of seconds greater than 0")
     hash_algorithm: HashAlgorithm = _setting(
         ResultSettings.hash_algorithm, ", ".join(get_args(HashAlgorithm))
+    )
+    retention_days: _Positive | None = _setting(
+        ResultSettings.retention_days, "a number of days greater than 0; none to keep all"
+    )
+    max_size_gb: _Positive | None = _setting(
+        ResultSettings.max_size_gb, "a number of gigabytes greater than 0; none for no limit"
     )
 
 

@@ -85,6 +85,8 @@ class ResultSettings:
     storage_options: StorageOptions = field(default_factory=StorageOptions)
     timeout_seconds: float = 30.0
     hash_algorithm: HashAlgorithm = "sha256"
+    retention_days: float | None = None
+    max_size_gb: float | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,8 @@ _PLAIN: Mapping[str, Callable[[str], Any]] = {
     "results.strict": {"true": True, "false": False}.get,
     "results.timeout_seconds": _seconds,
     "results.hash_algorithm": _one_of(*get_args(HashAlgorithm)),
+    "results.retention_days": _seconds,
+    "results.max_size_gb": _seconds,
     "logging.level": _one_of(*get_args(LogLevel)),
     "logging.console": {"true": True, "false": False}.get,
 }

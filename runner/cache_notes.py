@@ -26,7 +26,7 @@ from daskflow.caching.plans import (
 )
 from daskflow.errors import DaskflowError
 from daskflow.runner.arguments import Literal, encode_live, literal_of
-from daskflow.runner.cache_status import hit_status, miss_status
+from daskflow.runner.cache_status import REFRESHED, hit_status, miss_status
 from daskflow.runner.cluster.executor.cached import KeyAsk
 from daskflow.runner.cluster.executor.structure import MAX_DEPTH, replace_inside
 from daskflow.runner.cluster.executor.values import Slot
@@ -173,7 +173,8 @@ class RunCache(CacheNote):
                 self.resumption.found(self.plan.task_name, commit.key)
             self.status = hit_status(commit.key, commit.saved_s)
         else:
-            self.status = miss_status(commit.key, commit.why)
+            refreshed = REFRESHED if self.plan.refresh and commit.key is not None else None
+            self.status = miss_status(commit.key, commit.why or refreshed)
 
 
 def _digest(name: str, given: str | Run | _Inside, algorithm: str, by_value: bool) -> str | None:

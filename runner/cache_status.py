@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-__all__ = ["CacheStatus", "hit_status", "miss_status", "read_status"]
+__all__ = ["REFRESHED", "CacheStatus", "hit_status", "miss_status", "read_status"]
 
 _KEYED = re.compile(r"(hit|miss) ([0-9a-f]{8,128})(?: (.*))?", re.DOTALL)
+
+
+REFRESHED = "refreshed"  # why a run was not looked up that was asked to be made again
 
 
 class CacheStatus(NamedTuple):

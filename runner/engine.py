@@ -54,6 +54,7 @@ from daskflow.runner.outcomes import Journal
 from daskflow.runner.pace import Announcer
 from daskflow.runner.record import FlowRecord, RecordWriter, as_json
 from daskflow.runner.results import raised_state
+from daskflow.runner.retention import apply_retention
 from daskflow.runner.reuse import being_resumed
 from daskflow.runner.shell import DriverShell
 from daskflow.runner.signals import terminated_as_interrupted
@@ -268,6 +269,7 @@ class FlowRun(FlowLife):
                 self.record.event(time.time(), RESUMED, self.info.id, **told)
         self.tell(state)
         if self.parent is None:
+            apply_retention(get_settings(), time.time())
             self.record.close()
             taken = self.record.taken  # the last rows may be the first that were refused
             if taken is not None and state.name in SUCCESSFUL:

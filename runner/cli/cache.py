@@ -17,6 +17,7 @@ from daskflow.results.storage import Storage
 from daskflow.results.storage_options import ResultStorage
 from daskflow.runner.cache_defaults import chosen_storage
 from daskflow.runner.cache_status import read_status
+from daskflow.runner.cli.cache_history import MadeBefore
 from daskflow.runner.cli.cache_why import Why, why_of
 from daskflow.runner.cli.output import json_option, print_json, print_table
 from daskflow.runner.cli.record import numbers_of, opened_store
@@ -246,14 +247,17 @@ def why(ref: str, task: str, storage: str | None, as_json: bool) -> None:
         by_task[entry.task].append(entries[entry.key])
 
     def earlier(entry: Entry) -> list[Entry]:
-        others = [each for each in by_task[entry.task] if each.key != entry.key]
-        return sorted(
-            (each for each in others if each.created_unix <= entry.created_unix),
-            key=lambda each: -each.created_unix,
-        )
+        # what was made in this flow run itself has other inputs, and was no reason
+        before = entry.created_unix if run.started_at is None else run.started_at
+        others = [each for each in by_task[entry.task] if each.created_unix < before]
+        return sorted(others, key=lambda each: -each.created_unix)
 
-    for number in numbers:
-        answer = why_of(rows[number], rows, names, entries.get, earlier)
+    with opened_store() as record:
+        made_at = MadeBefore(record, run)
+        answers = [
+            why_of(rows[number], rows, names, entries.get, earlier, made_at) for number in numbers
+        ]
+    for answer in answers:
         if as_json:
             print_json(answer.as_dict())
         else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from daskflow.caching.keys import explain
-from daskflow.runner.cache_status import CacheStatus, read_status
+from daskflow.runner.cache_status import REFRESHED, CacheStatus, read_status
 from daskflow.runner.cli.text import clock, duration
 from daskflow.runner.store.rows import TaskRunRow
 
@@ -53,6 +53,7 @@ def why_of(
     names: Mapping[int, str],
     entry_of: Callable[[str], Any],
     earlier_of: Callable[[Any], list[Any]],
+    made_at: Callable[[str], float | None],
     depth: int = 50,
 ) -> Why:
     """Say why a task run was executed.
@@ -65,7 +66,9 @@ def why_of(
     entry_of : callable
         The entry of a key, or None.
     earlier_of : callable
-        Entries of the same task that are older than this one, newest first.
+        Entries of the same task from before this flow run, newest first.
+    made_at : callable
+        When an earlier flow run last made or found the result of a key (unix seconds), or None.
     depth : int
         How far to follow inputs upstream.
     """
@@ -78,12 +81,14 @@ def why_of(
         return Why(name, "hit", (_found(status, entry),))
     if status.key is None:
         return Why(name, "not cached", (status.why or "no reason was recorded",))
+    if status.why == REFRESHED:
+        return Why(name, "executed", ("it was refreshed: nothing was looked up",))
     stored = (f"its result is not stored: {status.why}",) if status.why else ()
+    if (at := made_at(status.key)) is not None:
+        return Why(name, "executed", (*stored, _missing(row, entry, at)))
     if entry is None:
         return Why(name, "executed", (*stored, "its entry is not in the result store any more"))
     earlier = earlier_of(entry)
-    if any(each.key == entry.key for each in earlier):
-        return Why(name, "executed", (*stored, "it was refreshed, or its entry had expired"))
     if not earlier:
         return Why(name, "executed", (*stored, "no earlier result of this task is stored"))
     changes = min((explain(each.parts, entry.parts) for each in earlier), key=len)
@@ -94,10 +99,19 @@ def why_of(
         for number in row.parents or ():
             parent = rows.get(number)
             if parent is not None and parent.cache and not _hit(parent):
-                why = why_of(parent, rows, names, entry_of, earlier_of, depth - 1)
+                why = why_of(parent, rows, names, entry_of, earlier_of, made_at, depth - 1)
                 if why.verdict == "executed":
                     upstream.append(why)
     return Why(name, "executed", (*stored, *map(str, changes)), tuple(upstream))
+
+
+def _missing(row: TaskRunRow, entry: Any, at: float) -> str:
+    lasts_s = None
+    if entry is not None and entry.expires_unix is not None:
+        lasts_s = entry.expires_unix - entry.created_unix
+    if lasts_s is not None and (row.started_at or entry.created_unix) >= at + lasts_s:
+        return f"its entry of {clock(at)} had expired"
+    return f"its entry was missing: a flow run had it at {clock(at)}"
 
 
 def _hit(row: TaskRunRow) -> bool:

@@ -13,7 +13,7 @@ import errno
 import logging
 import os
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +39,8 @@ __all__ = ["Fitness"]
 _PROBED = ("file", "local", "memory")  # others are reached by every machine alike
 _ANSWER_S = 5.0  # a worker that is busy for longer is not waited for
 _SHOWN = 3
+
+_Canaries = Mapping[str, tuple[str, str]]
 
 _logger = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Fitness:
         self._storages: dict[str, dict[str, DaskflowError | None]] = {}  # by worker and URL
         self._versions: set[str] = set(session.checked)
         self._warned = self._warned_uncached = False
+        self._hashed: set[str] = set()  # workers whose digests were compared
 
     def workers_changed(self) -> None:
         """A worker came or went."""
@@ -173,13 +176,16 @@ class Fitness:
             for worker in workers
             if not packages <= self._packages.get(worker, {}).keys()
             or (probed and url not in self._storages.get(worker, {}))
+            or (url is not None and worker not in self._hashed)
         ]
         if not new:
             return
         probe = _laid(url) if probed and url is not None else None
         probes = [probe] if probe is not None else []
+        mine = _canaries() if url is not None else {}
+        look = partial(look_around, sorted(packages), probes, list(mine))
         try:
-            answers = self._answers(new, partial(look_around, sorted(packages), probes))
+            answers = self._answers(new, look)
         finally:
             _cleared(probe)
         for worker, sight in answers.items():
@@ -190,6 +196,21 @@ class Fitness:
             has.update({name: name not in sight.packages for name in packages})
             if url is not None and probed:
                 self._storages.setdefault(worker, {})[url] = _misfit(worker, url, sight)
+            if mine:
+                self._compare(worker, mine, sight.canaries)
+
+    def _compare(self, worker: str, mine: _Canaries, theirs: _Canaries) -> None:
+        """Warn once of a worker that makes other cache keys of equal values."""
+        from daskflow.caching.canary import differing  # loaded by now
+
+        known = worker in self._hashed
+        self._hashed.add(worker)
+        if not known and (libraries := differing(mine, theirs)):
+            self.warnings.append(
+                f"worker {worker} gets other digests than this process for values of "
+                f"{', '.join(libraries)}: results that it keys are not found from here, and run "
+                "again; install the same version, with the same options, on both sides"
+            )
 
     def _answers(self, workers: list[str], question: Any) -> dict[str, Any]:
         client: Any = self._session.client
@@ -207,6 +228,12 @@ class Fitness:
             future.cancel()
             _logger.debug("workers do not tell what they have: %r", error)
             return {}
+
+
+def _canaries() -> _Canaries:
+    from daskflow.caching.canary import canaries, loaded_libraries  # where results are cached
+
+    return canaries(loaded_libraries())
 
 
 def _tops(modules: Iterable[ModuleType]) -> set[str]:

@@ -80,6 +80,10 @@ class LocalTaskRunner:
 
     same_machine = True  # its workers import what this process can import
 
+    def __str__(self) -> str:
+        # for the record of a flow that needs no worker; options may hold credentials
+        return f"{self.kind}, not started"
+
     @property
     def in_process(self) -> bool:
         """Whether tasks run in this process, so that nothing has to be pickled."""

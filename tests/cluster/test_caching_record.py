@@ -52,6 +52,7 @@ def test_a_rerun_in_a_new_process_loads_no_dask(tmp_path, home):
     assert run() == (2, [3, True])
     script.write_text(script.read_text().replace("a comment", "another comment"))
     assert run() == (0, [3, False])
+    assert rows()[0].task_runner == "processes, not started"
     script.write_text(script.read_text().replace("x + 1", "x + 2"))
     assert run() == (2, [5, True])
 

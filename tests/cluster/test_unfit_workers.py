@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from daskflow import flow, task
@@ -139,6 +140,29 @@ def test_a_result_storage_that_workers_do_not_share_is_told(
     assert "does not share with this process" in text
     assert "set result_storage= or DASKFLOW_RESULTS__STORAGE to a folder or a URL" in text
     assert list((tmp_path / "results").iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore:The 'future.infer_string' option")
+def test_a_worker_that_makes_other_cache_keys_of_equal_values_is_told(
+    external_address, tmp_path, caplog
+):
+    @task(persist_result=True, result_storage=str(tmp_path / "results"))
+    def kept(x):
+        return x
+
+    @flow(task_runner=external_address)
+    def told(x):
+        return kept.submit(x).result()
+
+    with caplog.at_level(logging.WARNING, "daskflow.flow_runs"):
+        assert told(1) == 1
+        assert not caplog.records
+        with pd.option_context("future.infer_string", False):  # a text column is another then
+            assert told(2) == 2
+    texts = [each.getMessage() for each in caplog.records]
+    here = f"pandas ({pd.__version__} there, {pd.__version__} here)"
+    assert len(texts) == 2  # workers
+    assert all(f"gets other digests than this process for values of {here}" in t for t in texts)
 
 
 def test_a_storage_where_workers_may_not_write_is_told_before_the_first_task(

@@ -29,13 +29,15 @@ def test_every_value_has_its_digest_written_down():
     assert len(set(HERE.values())) == len(HERE)
 
 
-def test_another_process_with_another_hash_seed_finds_the_same_digests():
+@pytest.mark.parametrize("how", ["spawned", "forked"])
+def test_another_process_with_another_hash_seed_finds_the_same_digests(how):
     seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.contracts.golden_digests"],
+        [sys.executable, "-m", "tests.contracts.golden_digests", how],
         env=os.environ | {"PYTHONHASHSEED": seed},
         capture_output=True,
         text=True,
         check=True,
+        timeout=60,
     )
     assert json.loads(done.stdout) == GOLDEN

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -103,11 +104,49 @@ def test_why_knows_what_was_refreshed_what_is_gone_and_what_was_never_asked():
     doubled("7")
     with refreshing(["parse"]):
         doubled("7")
-    assert "parse-0: executed" in call("why", "@last", "parse")
+    assert "parse-0: executed; it was refreshed" in call("why", "@last", "parse")
+    doubled("8")
     call("rm", "--task", "parse", "--yes")
     assert "not in the result store any more" in call("why", "@last", "parse")
     assert "does not ask for caching" in call("why", "@last", "plain")
     assert "no task or task run 'dobule'" in call("why", "@last", "dobule", code=3)
+
+
+def test_why_tells_an_entry_that_expired_from_one_that_was_removed(monkeypatch):
+    @task(cache_expiration=1000.0)
+    def short():
+        return 1
+
+    @flow(task_runner="sync")
+    def both():
+        return parse.submit("7", 10).result(), short.submit().result()
+
+    both()
+    call("rm", "--task", "parse", "--yes")
+    later = time.time() + 2000
+    monkeypatch.setattr(time, "time", lambda: later)
+    both()
+    assert "parse-0: executed; its entry was missing: " in call("why", "@last", "parse")
+    assert "had expired" in call("why", "@last", "short")
+
+
+def test_why_compares_with_earlier_flow_runs_and_not_with_this_one():
+    def above(threshold):
+        @task(persist_result=True)
+        def clean(x):
+            return x > threshold
+
+        @flow(task_runner="sync")
+        def cleaning():
+            return clean.map([1, 2, 3]).result()
+
+        cleaning()
+        return [told["because"] for told in call_json("why", "@last", "clean")]
+
+    assert above(1) == [["no earlier result of this task is stored"]] * 3
+    (changed, *others) = above(2)
+    assert others == [changed] * 2
+    assert "threshold" in changed[0]
 
 
 def test_rm_removes_what_it_is_told_to_and_asks_before_much():

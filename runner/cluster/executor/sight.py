@@ -9,7 +9,7 @@ import asyncio
 import importlib.util
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from daskflow.errors import StoreError
@@ -32,15 +32,21 @@ class Sight(NamedTuple):
     packages: list[str]
     unshared: list[str]  # URLs where it does not find the probe
     unwritable: dict[str, str]  # URL to reason
+    canaries: Mapping[str, tuple[str, str]]  # digest and version by library, of fixed values
 
 
-async def look_around(packages: Sequence[str], probes: Sequence[Probe]) -> Sight:
-    """Tell what this process cannot import, see or write; never holds up the worker's loop."""
-    return await asyncio.to_thread(_look, packages, probes)
+async def look_around(
+    packages: Sequence[str], probes: Sequence[Probe], hashed: Sequence[str] = ()
+) -> Sight:
+    """Tell what this process cannot import, see or write; never holds up the worker's loop.
+
+    `hashed`: libraries whose values to make digests of, where results are cached.
+    """
+    return await asyncio.to_thread(_look, packages, probes, hashed)
 
 
-def _look(packages: Sequence[str], probes: Sequence[Probe]) -> Sight:
-    sight = Sight([name for name in packages if not _has(name)], [], {})
+def _look(packages: Sequence[str], probes: Sequence[Probe], hashed: Sequence[str]) -> Sight:
+    sight = Sight([name for name in packages if not _has(name)], [], {}, _canaries(hashed))
     for probe in probes:
         try:
             storage = Storage(probe.url)
@@ -53,6 +59,14 @@ def _look(packages: Sequence[str], probes: Sequence[Probe]) -> Sight:
         except StoreError as error:
             sight.unwritable[probe.url] = str(error)
     return sight
+
+
+def _canaries(hashed: Sequence[str]) -> Mapping[str, tuple[str, str]]:
+    if not hashed:
+        return {}
+    from daskflow.caching.canary import canaries  # loads the caching room
+
+    return canaries(hashed)
 
 
 def _has(package: str) -> bool:

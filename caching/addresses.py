@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from daskflow.caching.secret import secret_here
 from daskflow.results.storage_options import StorageOptions, without_credentials
@@ -16,6 +16,7 @@ from daskflow.results.storage_options import StorageOptions, without_credentials
 if TYPE_CHECKING:
     from daskflow.caching.index import Entry
     from daskflow.caching.store import ResultStore
+    from daskflow.caching.store_tiers import TieredStore
 
 __all__ = ["StoreAddress", "StoredRef", "open_store"]
 
@@ -35,6 +36,9 @@ class StoreAddress(NamedTuple):
         Of the fsspec file system.
     timeout_s : float
         That one request may take (seconds).
+    near : str
+        Folder of each machine that keeps what was read from or written to a store elsewhere;
+        empty: none.
     """
 
     url: str
@@ -42,6 +46,7 @@ class StoreAddress(NamedTuple):
     sealed: bool = False
     options: StorageOptions = StorageOptions()
     timeout_s: float = 30.0
+    near: str = ""
 
     def __repr__(self) -> str:
         return f"StoreAddress({without_credentials(self.url)!r}, {self.options!r})"
@@ -66,11 +71,12 @@ class StoredRef(NamedTuple):
         return open_store(self.store).load(self.entry, checked=checked)
 
 
-_stores: OrderedDict[tuple[str, StoreAddress], ResultStore] = OrderedDict()
+_Store: TypeAlias = "ResultStore | TieredStore"
+_stores: OrderedDict[tuple[str, StoreAddress], _Store] = OrderedDict()
 _lock = threading.Lock()
 
 
-def open_store(address: StoreAddress, flow_run_id: str = "") -> ResultStore:
+def open_store(address: StoreAddress, flow_run_id: str = "") -> _Store:
     """Return the store at `address`, one object per process and flow run.
 
     A store object remembers misses, so that of an earlier flow run would miss what came since.
@@ -87,13 +93,20 @@ def open_store(address: StoreAddress, flow_run_id: str = "") -> ResultStore:
         return store
 
 
-def _new_store(address: StoreAddress) -> ResultStore:
+def _new_store(address: StoreAddress) -> _Store:
     from daskflow.caching.store import ResultStore  # loads pyarrow: only where results are cached
 
-    return ResultStore(
+    far = ResultStore(
         address.url,
         secret=secret_here(address.url, address.sealed),
         allow_pickle=address.allow_pickle,
         options=address.options,
         timeout_s=address.timeout_s,
     )
+    if not address.near or far.storage.local:
+        return far
+    from daskflow.caching.store_tiers import TieredStore  # as above
+
+    secret = secret_here(address.near, address.sealed)
+    near = ResultStore(address.near, secret=secret, allow_pickle=address.allow_pickle)
+    return TieredStore(near, far)

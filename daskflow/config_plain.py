@@ -84,6 +84,7 @@ class ResultSettings:
     timeout_seconds: float = 30.0
     retention_days: float | None = None
     max_size_gb: float | None = None
+    local_cache: str | None = None
 
 
 @dataclass(frozen=True)

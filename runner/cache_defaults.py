@@ -43,6 +43,8 @@ class CacheDefaults(NamedTuple):
         The store is sealed with the secret of each process.
     timeout_s : float
         That a request to the storage may take (seconds).
+    near : str
+        Folder of each machine that keeps results of a storage elsewhere; empty: none.
     refresh : bool
         Of tasks that do not say.
     refreshing : frozenset of str
@@ -57,6 +59,7 @@ class CacheDefaults(NamedTuple):
     allow_pickle: bool
     sealed: bool
     timeout_s: float
+    near: str
     refresh: bool
     refreshing: frozenset[str]
     flow: FlowCacheOptions
@@ -75,6 +78,7 @@ class CacheDefaults(NamedTuple):
             results.allow_pickle,
             results.secret is not None,
             results.timeout_seconds,
+            results.local_cache or "",
             settings.tasks.refresh_cache,
             refreshing,
             flow,

@@ -256,7 +256,7 @@ class FlowCaching:
             bool(persist),
             StoreAddress(
                 *(url, defaults.allow_pickle, defaults.sealed, storage_options),
-                defaults.timeout_s,
+                *(defaults.timeout_s, defaults.near),
             ),
             strict,
         )

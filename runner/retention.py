@@ -1,7 +1,7 @@
 """Retention by itself: at the end of a flow run old results go, as the settings say.
 
 Once an hour and home folder, by the flow process, after all task runs have ended.  A store that
-cannot be swept, or Ctrl-C meanwhile, costs a line of log; the next flow run goes on with it.
+cannot be swept, or Ctrl-C meanwhile, costs a line of log; a flow run tries again an hour later.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ of the file system travel as they were given, see `daskflow.results.storage_opti
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from daskflow.caching.secret import secret_here
 from daskflow.results.storage_options import StorageOptions, without_credentials
@@ -16,6 +17,7 @@ from daskflow.results.storage_options import StorageOptions, without_credentials
 if TYPE_CHECKING:
     from daskflow.caching.index import Entry
     from daskflow.caching.store import ResultStore
+    from daskflow.caching.store_tiers import TieredStore
 
 __all__ = ["StoreAddress", "StoredRef", "open_store"]
 
@@ -37,6 +39,9 @@ class StoreAddress(NamedTuple):
         That one request may take (seconds).
     hash_algorithm : str
         Of the digests in there.
+    near : str
+        Folder of each machine that keeps what was read from or written to a store elsewhere;
+        empty: none.
     """
 
     url: str
@@ -45,6 +50,7 @@ class StoreAddress(NamedTuple):
     options: StorageOptions = StorageOptions()
     timeout_s: float = 30.0
     hash_algorithm: str = "sha256"
+    near: str = ""
 
     def __repr__(self) -> str:
         return f"StoreAddress({without_credentials(self.url)!r}, {self.options!r})"
@@ -69,11 +75,12 @@ class StoredRef(NamedTuple):
         return open_store(self.store).load(self.entry, checked=checked)
 
 
-_stores: OrderedDict[tuple[str, StoreAddress], ResultStore] = OrderedDict()
+_Store: TypeAlias = "ResultStore | TieredStore"
+_stores: OrderedDict[tuple[str, StoreAddress], _Store] = OrderedDict()
 _lock = threading.Lock()
 
 
-def open_store(address: StoreAddress, flow_run_id: str = "") -> ResultStore:
+def open_store(address: StoreAddress, flow_run_id: str = "") -> _Store:
     """Return the store at `address`, one object per process and flow run.
 
     A store object remembers misses, so that of an earlier flow run would miss what came since.
@@ -90,10 +97,10 @@ def open_store(address: StoreAddress, flow_run_id: str = "") -> ResultStore:
         return store
 
 
-def _new_store(address: StoreAddress) -> ResultStore:
+def _new_store(address: StoreAddress) -> _Store:
     from daskflow.caching.store import ResultStore  # loads pyarrow: only where results are cached
 
-    return ResultStore(
+    far = ResultStore(
         address.url,
         secret=secret_here(address.url, address.sealed),
         allow_pickle=address.allow_pickle,
@@ -101,3 +108,15 @@ def _new_store(address: StoreAddress) -> ResultStore:
         options=address.options,
         timeout_s=address.timeout_s,
     )
+    if not address.near or far.storage.local:
+        return far
+    from daskflow.caching.store_tiers import TieredStore  # as above
+
+    secret = secret_here(address.near, address.sealed)
+    algorithm = address.hash_algorithm
+    # a store has digests of one kind, and the folder serves storages of both
+    folder = address.near if algorithm == "sha256" else os.path.join(address.near, algorithm)
+    near = ResultStore(
+        folder, secret=secret, allow_pickle=address.allow_pickle, hash_algorithm=algorithm
+    )
+    return TieredStore(near, far)

@@ -9,7 +9,7 @@ is never written to.  The local tier may fail or be full: the remote one then an
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from daskflow.caching.index import Entry
@@ -36,6 +36,7 @@ class TieredStore:
 
     def __init__(self, local: ResultStore, remote: ResultStore, *, read_only: bool = False) -> None:
         self.local, self.remote, self.read_only = local, remote, read_only
+        self._told: set[str] = set()
 
     def __repr__(self) -> str:
         return f"TieredStore({self.local!r}, {self.remote!r})"
@@ -43,7 +44,11 @@ class TieredStore:
     def lookup(self, keys: Iterable[str]) -> dict[str, Entry]:
         """Return the entries of those keys that either store has; raises as `ResultStore` does."""
         wanted = list(dict.fromkeys(keys))
-        found = self.local.lookup(wanted)
+        try:
+            found = self.local.lookup(wanted)
+        except StoreError as error:
+            self._warn("local results cannot be read", error)
+            found = {}
         missing = [key for key in wanted if key not in found]
         if missing:
             far = self.remote.lookup(missing)
@@ -57,12 +62,23 @@ class TieredStore:
         try:
             self.local.adopt(small)
         except StoreError as error:
-            _log.warning("results are not kept locally: %s", error)
+            self._warn("results are not kept locally", error)
 
-    def load(self, entry: Entry) -> Any:
+    def _warn(self, what: str, error: StoreError) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            _log.warning("%s: %s", what, error)
+
+    def missed(self, keys: Iterable[str]) -> set[str]:
+        """Return those keys that are remembered as misses: nothing is asked for them."""
+        return self.remote.missed(keys)
+
+    def load(self, entry: Entry, *, checked: bool = False) -> Any:
         """Return the value of an entry, from the near store when it has it."""
         if entry.blob is None:
-            return self.remote.load(entry)
+            if entry.payload is None:  # it travelled without
+                entry = self.lookup([entry.key]).get(entry.key, entry)
+            return self.remote.load(entry, checked=checked)
         try:
             if not self.local.has_blob(entry):
                 self.local.adopt_blob(entry, self.remote)
@@ -70,7 +86,7 @@ class TieredStore:
         except ResultGone:
             return self.remote.load(entry)
         except StoreError as error:
-            _log.warning("results are not kept locally: %s", error)
+            self._warn("results are not kept locally", error)
             return self.remote.load(entry)
 
     def publish(self, key: str, value: Any, **about: Any) -> Entry:
@@ -87,10 +103,22 @@ class TieredStore:
         """Publish many results; small ones share a pack."""
         if self.read_only:
             return self.local.publish_many(results)
-        items = list(results)
-        entries = self.remote.publish_many(items)
-        if replaced := [item.key for item in items if item.replace]:
-            self.local.remove(replaced)
+        return self.publish_prepared([(self.prepare(item), item.replace) for item in results])
+
+    def prepare(self, new: NewResult) -> Entry:
+        """Encode a result, and store it if it is large, as `ResultStore.prepare`."""
+        return (self.local if self.read_only else self.remote).prepare(new)
+
+    def publish_prepared(self, prepared: Sequence[tuple[Entry, bool]]) -> list[Entry]:
+        """Publish what `prepare` returned, each with whether it replaces."""
+        if self.read_only:
+            return self.local.publish_prepared(prepared)
+        entries = self.remote.publish_prepared(prepared)
+        try:
+            if replaced := [entry.key for entry, replace in prepared if replace]:
+                self.local.remove(replaced)
+        except StoreError as error:
+            self._warn("what was replaced may still be found locally", error)
         self._keep(entries)
         return entries
 

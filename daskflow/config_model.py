@@ -77,6 +77,12 @@ def _known_runner(value: str) -> str:
     return value
 
 
+def _absolute(value: str) -> str:
+    if not Path(value).expanduser().is_absolute():
+        raise ValueError("not absolute")
+    return value
+
+
 def _expanded(value: object) -> object:
     return Path(value).expanduser().absolute() if isinstance(value, str) and value else value
 
@@ -161,6 +167,9 @@ class _Results(_Section):
     )
     max_size_gb: _Positive | None = _setting(
         ResultSettings.max_size_gb, "a number of gigabytes greater than 0; none for no limit"
+    )
+    local_cache: Annotated[str, AfterValidator(_absolute)] | None = _setting(
+        ResultSettings.local_cache, "the absolute path of a folder; none to keep nothing locally"
     )
 
 

@@ -87,6 +87,7 @@ class ResultSettings:
     hash_algorithm: HashAlgorithm = "sha256"
     retention_days: float | None = None
     max_size_gb: float | None = None
+    local_cache: str | None = None
 
 
 @dataclass(frozen=True)

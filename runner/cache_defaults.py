@@ -45,6 +45,8 @@ class CacheDefaults(NamedTuple):
         That a request to the storage may take (seconds).
     hash_algorithm : str
         Of new stores; an existing one has its own.
+    near : str
+        Folder of each machine that keeps results of a storage elsewhere; empty: none.
     refresh : bool
         Of tasks that do not say.
     refreshing : frozenset of str
@@ -60,6 +62,7 @@ class CacheDefaults(NamedTuple):
     sealed: bool
     timeout_s: float
     hash_algorithm: str
+    near: str
     refresh: bool
     refreshing: frozenset[str]
     flow: FlowCacheOptions
@@ -79,6 +82,7 @@ class CacheDefaults(NamedTuple):
             results.secret is not None,
             results.timeout_seconds,
             results.hash_algorithm,
+            results.local_cache or "",
             settings.tasks.refresh_cache,
             refreshing,
             flow,

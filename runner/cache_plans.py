@@ -258,7 +258,7 @@ class FlowCaching:
             bool(persist),
             StoreAddress(
                 *(url, defaults.allow_pickle, defaults.sealed, storage_options),
-                *(defaults.timeout_s, algorithm),
+                *(defaults.timeout_s, algorithm, defaults.near),
             ),
             strict,
         )

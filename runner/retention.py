@@ -1,7 +1,7 @@
 """Retention by itself: at the end of a flow run old results go, as the settings say.
 
 Once an hour and home folder, by the flow process, after all task runs have ended.  A store that
-cannot be swept, or Ctrl-C meanwhile, costs a line of log; the next flow run goes on with it.
+cannot be swept, or Ctrl-C meanwhile, costs a line of log; a flow run tries again an hour later.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def apply_retention(settings: Settings, now: float) -> None:
     Parameters
     ----------
     settings : Settings
-        Its `results.retention_days` and `results.max_size_gb` count, for `results.storage`.
+        Its `results.retention_days` and `results.max_size_gb` count, for `results.storage`
+        and `results.local_cache`, each.
     now : float
         Unix seconds.
     """
@@ -40,8 +41,9 @@ def apply_retention(settings: Settings, now: float) -> None:
     if (results.retention_days is None and results.max_size_gb is None) or not results.enabled:
         return
     try:
-        if _is_due(settings.home, results.storage, now):
-            _sweep(settings, now)
+        for url in filter(None, (results.storage, results.local_cache)):
+            if _is_due(settings.home, url, now):
+                _sweep(settings, url, now)
     except (DaskflowError, OSError) as error:
         _logger.warning("old results are not removed: %s", error)
     except KeyboardInterrupt:
@@ -62,16 +64,16 @@ def _is_due(home: Path, storage: str, now: float) -> bool:
     return True
 
 
-def _sweep(settings: Settings, now: float) -> None:
+def _sweep(settings: Settings, url: str, now: float) -> None:
     from daskflow.caching.store import ResultStore  # loads pyarrow: only where this is asked for
 
     results = settings.results
     days, most = results.retention_days, results.max_size_gb
     store = ResultStore(
-        results.storage,
+        url,
         secret=results.secret.get_secret_value().encode() if results.secret else None,
         allow_pickle=results.allow_pickle,
-        options=results.storage_options,
+        options=results.storage_options if url == results.storage else None,
         timeout_s=results.timeout_seconds,
     )
     report = store.gc(

@@ -298,6 +298,8 @@ def rm(
     if not yes and not keys:
         click.confirm(f"remove {len(wanted):,} results?", abort=True, err=True)
     removed = store.remove(wanted)
+    if near := get_settings().results.local_cache:
+        result_store(near).remove(wanted)  # of this machine
     if as_json:
         print_json({"removed": removed})
     else:

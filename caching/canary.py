@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,12 @@ from daskflow.caching.hashing import content_digest
 __all__ = ["canaries", "differing", "loaded_libraries"]
 
 _DAY = dt.datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
-_COLUMNS = {"n": [1, 2], "x": [0.5, -0.0], "s": ["a", "ä"], "t": [_DAY, _DAY]}
+_COLUMNS: Mapping[str, Sequence[Any]] = {
+    "n": [1, 2],
+    "x": [0.5, -0.0],
+    "s": ["a", "ä"],
+    "t": [_DAY, _DAY],
+}
 
 
 def _plain() -> Any:
@@ -31,15 +36,15 @@ def _numpy() -> Any:
 
 
 def _pandas() -> Any:
-    import pandas as pd  # as above
+    from daskflow.caching.canary_pandas import values  # as above
 
-    return [pd.DataFrame(_COLUMNS), pd.Categorical(["b", "a"]), pd.date_range("2026", periods=3)]
+    return values(_COLUMNS)
 
 
 def _polars() -> Any:
-    import polars as pl  # as above
+    from daskflow.caching.canary_polars import values  # as above
 
-    return pl.DataFrame(_COLUMNS)
+    return values(_COLUMNS)
 
 
 def _pyarrow() -> Any:

@@ -8,6 +8,7 @@ never by code.  The parts of the stored key hold the digests of inputs: the reco
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections import Counter
@@ -182,10 +183,10 @@ class Resumption:
     def offer(self, task_name: str) -> Mapping[str, Sequence[str]]:
         """What is committed of a task, for workers; the same object for a while."""
         now = time.monotonic()
-        at, offered = self._offered.get(task_name, (now - _OFFERED_S, {}))
-        if now - at >= _OFFERED_S:
+        until, offered = self._offered.get(task_name, (-math.inf, {}))
+        if now >= until:
             offered = self._earlier.keys(task_name, _MOST_OFFERED)
-            self._offered[task_name] = now, offered
+            self._offered[task_name] = now + _OFFERED_S, offered
         return offered
 
     def turn(self, task_name: str, run: Run) -> int:

@@ -94,8 +94,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
         _sharing.add(before)
         # a list first: Dask takes a lost worker out of there seconds later, in its own thread
         leaks.shared_pids.append(lambda: {n.pid for n in list(cluster.workers.values()) if n.pid})
+        leaks.shared_ports.append(lambda: {n.port for n in list(cluster.workers.values())})
         yield cluster
     leaks.shared_pids.clear()
+    leaks.shared_ports.clear()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import psutil
 
-__all__ = ["Footprint", "shared_pids"]
+__all__ = ["Footprint", "shared_pids", "shared_ports"]
 
 # Threads that belong to the process, not to what started them.
 LASTING_THREADS = ("Dask-Offload", "asyncio_", "pytest_timeout")
@@ -21,6 +21,8 @@ LASTING_THREADS = ("Dask-Offload", "asyncio_", "pytest_timeout")
 # Each entry returns the process ids that a session-wide fixture owns right now: a nanny may have
 # replaced a killed worker since the fixture started.
 shared_pids: list[Callable[[], set[int]]] = []
+# The same for ports of this process: Dask puts another nanny in the place of one that was retired.
+shared_ports: list[Callable[[], set[int]]] = []
 
 
 class Footprint(NamedTuple):
@@ -40,10 +42,11 @@ class Footprint(NamedTuple):
             for child in me.children(recursive=True)
             if child.pid not in spared and (command := _command(child)) is not None
         }
+        ports = _listening(me).union(*(_listening(pid) for pid in children))
         return cls(
             frozenset(children.items()),
             frozenset((t.ident, t.name) for t in threading.enumerate() if _counts(t)),
-            frozenset(_listening(me).union(*(_listening(pid) for pid in children))),
+            frozenset(ports.difference(*(own() for own in shared_ports))),
         )
 
     def beyond(self, earlier: Footprint, allowed: Footprint) -> str:

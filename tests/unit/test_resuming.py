@@ -20,6 +20,7 @@ from daskflow.caching.keys import input_parts, make_key, run_identity, run_key
 from daskflow.caching.plans import CachePlan, StoreAddress
 from daskflow.caching.policy import DEFAULT, FLOW_PARAMETERS, INPUTS, RUN_ID
 from daskflow.errors import UsageError
+from daskflow.runner import resuming
 from daskflow.runner.account import Account
 from daskflow.runner.cli.account import account_lines
 from daskflow.runner.cluster.protocol import Code
@@ -27,10 +28,11 @@ from daskflow.runner.context import FlowInfo, TaskInfo
 from daskflow.runner.core.graph import Scope, Stage
 from daskflow.runner.core.retries import RetryPolicy
 from daskflow.runner.core.states import FLOW_TRANSITIONS, RESUMABLE, TRANSITIONS
-from daskflow.runner.earlier import Earlier, EarlierRuns
-from daskflow.runner.resuming import code_changes
+from daskflow.runner.earlier import Earlier, EarlierRuns, Past
+from daskflow.runner.resuming import Resumption, code_changes
 from daskflow.runner.starting import keep_parameters, restore_parameters
 from daskflow.runner.store.rows import TaskRunRow
+from tests.store import made
 
 digests = st.text("0123456789abcdef", min_size=8, max_size=8)
 inputs = st.dictionaries(st.sampled_from(["a", "b", "c d", "custom"]), digests, max_size=3)
@@ -140,6 +142,17 @@ def test_workers_are_offered_what_is_left_and_what_they_find_is_taken():
         run_identity("draw", first.parts): (first.key,),
         run_identity("draw", other.parts): (other.key,),
     }
+
+
+@pytest.mark.parametrize("uptime_s", [0.1, 5_000.3, 33_800.7, 70_000.9])
+def test_the_first_runs_are_offered_what_is_committed_whatever_the_clock_says(
+    monkeypatch, uptime_s
+):
+    monkeypatch.setattr(resuming.time, "monotonic", lambda: uptime_s)
+    resumption = Resumption(Past(made.flow_run(), (), ()))
+    key = drawn(1, "task run 1")
+    resumption._earlier.add("draw", earlier(0, key))
+    assert resumption.offer("draw") == {run_identity("draw", key.parts): (key.key,)}
 
 
 def caching_plan(**options):

@@ -72,10 +72,7 @@ def cancel_flow_run(
     with open_store(url) as store:  # marks it Crashed if its process is gone
         row = store.find_flow_run(run)
         check_under_way(row)
-        if row.parent_flow_run_id is not None:
-            root = row
-            while root.parent_flow_run_id is not None:
-                root = store.find_flow_run(root.parent_flow_run_id)
+        if (root := store.root_of(row)) is not row:
             raise UsageError(
                 f"flow run {row.name!r} is a subflow; cancel the flow run that called it: "
                 f"{root.flow_run_id[:12]}"

@@ -118,10 +118,7 @@ def _read(ask: ResumeAsk) -> tuple[Past, dict[str, Any]]:
     with opened_store() as store:
         run = store.find_flow_run(ask.ref)
         name = printable(run.name)
-        if run.parent_flow_run_id is not None:
-            root = run
-            while root.parent_flow_run_id is not None:
-                root = store.find_flow_run(root.parent_flow_run_id)
+        if (root := store.root_of(run)) is not run:
             raise UsageError(
                 f"flow run {name} is a subflow; let the flow run go on that called it: "
                 f"{root.flow_run_id[:12]}"

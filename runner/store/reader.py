@@ -92,6 +92,12 @@ class RunStore:
         """
         return self._flow_runs(state=state, flow=flow, before=before, limit=_most(limit))
 
+    def root_of(self, run: FlowRunRow) -> FlowRunRow:
+        """Return the flow run that a subflow belongs to; itself for one that nobody called."""
+        while run.parent_flow_run_id is not None:
+            run = self.find_flow_run(run.parent_flow_run_id)
+        return run
+
     def find_flow_run(self, ref: str) -> FlowRunRow:
         """Return the flow run that `ref` names: an id, a unique prefix, a name or ``@last``.
 

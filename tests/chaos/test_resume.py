@@ -16,6 +16,7 @@ from daskflow.caching.store import ResultStore
 from daskflow.errors import UsageError
 from daskflow.runner.crash_points import CRASH_AT, POINTS, parse_crash_at
 from daskflow.runner.store import open_store
+from tests.chaos.etl_script import ETL
 from tests.chaos.resuming import COUNT
 from tests.foreign import ForeignCluster, eventually
 
@@ -97,33 +98,9 @@ def test_an_unknown_point_is_refused_and_lists_the_others():
 # ---- processes of their own, as a user starts them
 
 
-SCRIPT = """
-import os, pathlib, time, uuid
-from daskflow import flow, task
-HERE = pathlib.Path(__file__).parent
-
-@task(persist_result=True)
-def clean(n):
-    (HERE / f"clean{n}-{uuid.uuid4().hex}").touch()
-    return n
-
-@task
-def slow(n):
-    (HERE / "slow").touch()
-    while not (HERE / "go").exists():
-        time.sleep(0.01)
-    return n
-
-@flow
-def etl():
-    cleaned = clean.map(range(8)).result()
-    return sum(cleaned) + slow.submit(1).result()
-"""
-
-
 @pytest.fixture
 def etl(tmp_path, home):
-    (tmp_path / "etl.py").write_text(SCRIPT)
+    (tmp_path / "etl.py").write_text(ETL)
     return tmp_path
 
 

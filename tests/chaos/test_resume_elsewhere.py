@@ -15,6 +15,7 @@ import time
 import pytest
 
 from daskflow.runner.store import open_store
+from tests.chaos.etl_script import ETL
 from tests.foreign import eventually
 
 pytestmark = pytest.mark.chaos
@@ -32,29 +33,6 @@ leases.RunLeases.__init__.__kwdefaults__["lease_s"] = {LEASE_S}
 leases.Keeper.__init__.__defaults__ = (0.1,)
 from daskflow.runner.cli.main import cli
 cli(command, prog_name="daskflow")
-"""
-
-FLOW = """
-import pathlib, time, uuid
-from daskflow import flow, task
-HERE = pathlib.Path(__file__).parent
-
-@task(persist_result=True)
-def clean(n):
-    (HERE / f"clean{n}-{uuid.uuid4().hex}").touch()
-    return n
-
-@task
-def slow(n):
-    (HERE / "slow").touch()
-    while not (HERE / "go").exists():
-        time.sleep(0.01)
-    return n
-
-@flow
-def etl():
-    cleaned = clean.map(range(8)).result()
-    return sum(cleaned) + slow.submit(1).result()
 """
 
 
@@ -77,7 +55,7 @@ def recorded(home):
 
 
 def test_a_run_of_another_host_is_resumed_once_its_lease_has_lapsed(tmp_path, home, figure):
-    (tmp_path / "etl.py").write_text(FLOW)
+    (tmp_path / "etl.py").write_text(ETL)
     sync = "--task-runner", "sync"
     resume = "runs", "resume", "@last", *sync, "--json"
     others = []

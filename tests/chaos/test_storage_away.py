@@ -11,15 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import s3fs
 
 from daskflow import INPUTS, flow, task
 from daskflow.caching.store import ResultStore
 from daskflow.config import reset_settings
 from daskflow.errors import StoreError
 from daskflow.results.breaker import forget_failures
-from tests.cluster.told import Told
-from tests.s3_server import S3Server
 from tests.unit.result_stores import key, publish
 
 pytestmark = pytest.mark.chaos
@@ -28,37 +25,8 @@ LONG_S = 60.0  # what nothing here may take, however busy the machine is
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    """A server of this test's own, which may be stopped and ended."""
-    server = S3Server(tmp_path)
-    server.use(monkeypatch)
-    # a file system keeps the endpoint that it was made with
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield server
-    server.close()
-    s3fs.S3FileSystem.clear_instance_cache()
-    forget_failures()
-
-
-@pytest.fixture
-def url(server):
-    return f"s3://{server.new_bucket()}/results"
-
-
-@pytest.fixture
-def told(tmp_path):
-    return Told(tmp_path / "told")
-
-
-@pytest.fixture
-def limit(monkeypatch):
-    """Set the time limit of requests: short where there is no answer, else for busy machines."""
-
-    def limit(seconds):
-        monkeypatch.setenv("DASKFLOW_RESULTS__TIMEOUT_SECONDS", str(seconds))
-        reset_settings()
-
-    return limit
+def url(s3_of_its_own):
+    return f"s3://{s3_of_its_own.new_bucket()}/results"
 
 
 @pytest.fixture
@@ -91,16 +59,16 @@ ALL = ["large", "small0", "small1", "small2"]
 
 @pytest.mark.parametrize("fault", ["hangs", "gone", "slower-than-the-limit"])
 def test_a_flow_goes_on_without_a_storage_that_gives_no_answer(
-    server, runs, told, caplog, limit, fault
+    s3_of_its_own, runs, told, caplog, limit, fault
 ):
     assert runs() == EXPECTED
     assert told.take() == ALL
     if fault == "hangs":
-        server.stop()
+        s3_of_its_own.stop()
     elif fault == "gone":
-        server.close()
+        s3_of_its_own.close()
     else:
-        server.answer_after(30.0)
+        s3_of_its_own.answer_after(30.0)
     limit(1.0)
     began = time.monotonic()
     with caplog.at_level("WARNING", logger="daskflow"):
@@ -110,31 +78,31 @@ def test_a_flow_goes_on_without_a_storage_that_gives_no_answer(
     warned = [r.getMessage() for r in caplog.records if r.name.startswith("daskflow")]
     assert len(warned) == len(set(warned)) <= 2, warned  # the flow's look-ups, and its workers
     assert "everything is executed" in warned[0]
-    server.requests()
+    s3_of_its_own.requests()
     assert runs() == EXPECTED  # left alone: nothing is asked, and nothing waited for
-    assert server.requests() == []
+    assert s3_of_its_own.requests() == []
     if fault == "hangs":
         told.take()
         limit(30.0)
-        server.go_on()
+        s3_of_its_own.go_on()
         forget_failures()
         assert runs() == EXPECTED
         assert told.take() == []
 
 
-def test_a_slow_storage_is_waited_for(server, runs, told):
+def test_a_slow_storage_is_waited_for(s3_of_its_own, runs, told):
     assert runs() == EXPECTED
     told.take()
-    server.answer_after(0.05)
+    s3_of_its_own.answer_after(0.05)
     assert runs() == EXPECTED
     assert told.take() == []
 
 
-def test_requests_of_a_store_end_within_its_limit_and_then_cost_nothing(server, url):
+def test_requests_of_a_store_end_within_its_limit_and_then_cost_nothing(s3_of_its_own, url):
     store = ResultStore(url)
     publish(store, 1, "a")
     entry = publish(store, 2, np.arange(20_000))
-    server.stop()
+    s3_of_its_own.stop()
     began = time.monotonic()
     with pytest.raises(StoreError, match=r"cannot read .*no answer in time"):
         ResultStore(url, timeout_s=0.5).lookup([key(1)])
@@ -149,7 +117,7 @@ def test_requests_of_a_store_end_within_its_limit_and_then_cost_nothing(server, 
     for call in calls:
         with pytest.raises(StoreError, match=r"gave no answer .* left alone for \d+ s more"):
             call()
-    server.go_on()
+    s3_of_its_own.go_on()
     forget_failures()
     again = ResultStore(url)
     assert again.load(again.lookup([key(1)])[key(1)]) == "a"

@@ -9,13 +9,9 @@ import os
 import time
 
 import pytest
-import s3fs
 
 from daskflow import flow, task
-from daskflow.config import reset_settings
 from daskflow.results.breaker import forget_failures
-from tests.cluster.told import Told
-from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.chaos
 LIMIT_S = 1.0
@@ -23,35 +19,9 @@ LONG_S = 20.0  # past the limit, for a busy machine; botocore itself would wait 
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
-    server = S3Server(tmp_path)
-    server.use(monkeypatch)
-    monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
-    s3fs.S3FileSystem.clear_instance_cache()  # one keeps the endpoint that it was made with
-    yield server
-    server.close()
-    s3fs.S3FileSystem.clear_instance_cache()
-    forget_failures()
-
-
-@pytest.fixture
-def limit(monkeypatch):
-    def limit(seconds):
-        monkeypatch.setenv("DASKFLOW_RESULTS__TIMEOUT_SECONDS", str(seconds))
-        reset_settings()
-
-    return limit
-
-
-@pytest.fixture
-def told(tmp_path):
-    return Told(tmp_path / "told")
-
-
-@pytest.fixture
-def stores(server, told):
+def stores(s3_of_its_own, told):
     """A flow that stores a result, lets a fault happen, and stores another one."""
-    url = f"s3://{server.new_bucket()}/results"
+    url = f"s3://{s3_of_its_own.new_bucket()}/results"
 
     @task(persist_result=True)
     def blob(size):
@@ -75,16 +45,18 @@ def stores(server, told):
 
 
 @pytest.mark.parametrize("fault", ["stopped", "slow", "gone"])
-def test_a_server_without_an_answer_fails_runs_in_time(server, stores, told, limit, figure, fault):
+def test_a_server_without_an_answer_fails_runs_in_time(
+    s3_of_its_own, stores, told, limit, figure, fault
+):
     def happens():
         limit(LIMIT_S)
         forget_failures()
         if fault == "stopped":
-            server.stop()
+            s3_of_its_own.stop()
         elif fault == "slow":
-            server.answer_after(60.0)
+            s3_of_its_own.answer_after(60.0)
         else:
-            server.close()
+            s3_of_its_own.close()
 
     limit(LIMIT_S)
     first, (state, error), took = stores(happens)
@@ -96,15 +68,15 @@ def test_a_server_without_an_answer_fails_runs_in_time(server, stores, told, lim
     assert told.take() == ["blob10", "blob200000"]
     if fault == "stopped":
         limit(30.0)
-        server.go_on()
+        s3_of_its_own.go_on()
         forget_failures()  # as another process, or this one after the minute of its pause
         (found, made), again = zip(*stores()[:2], strict=True)
         assert (found, made, again) == ("Cached", "Completed", (10, 200_000))
         assert told.take() == ["blob200000"]
 
 
-def test_a_slow_server_is_waited_for(server, stores, told):
-    first, second, _ = stores(lambda: server.answer_after(0.05))
+def test_a_slow_server_is_waited_for(s3_of_its_own, stores, told):
+    first, second, _ = stores(lambda: s3_of_its_own.answer_after(0.05))
     assert (first, second) == (("Completed", 10), ("Completed", 200_000))
     assert [each[0] for each in stores()[:2]] == ["Cached", "Cached"]
     assert told.take() == ["blob10", "blob200000"]

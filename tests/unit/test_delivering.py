@@ -82,7 +82,7 @@ def test_nothing_is_sent_to_a_worker_that_has_gone_until_one_comes_there(workers
     eventually(lambda: workers.tried)
     deliverer.worker("a", came=False)
     deliverer.send("a", [answer("2")])
-    workers.unreachable.clear()
+    deliverer._loop.add_callback(workers.unreachable.clear)  # after the loop knows that it is gone
     deliverer.worker("a", came=True)
     deliverer.send("a", [answer("3")])
     eventually(lambda: workers.got["a"])

@@ -118,7 +118,7 @@ def _caching(flow: FlowInfo, caller: TaskRunContext | None) -> FlowCaching:
     """That of the flow run around the call; of the settings here when there is none."""
     defaults = defaults_of(flow)
     if defaults is None:
-        from daskflow.config import get_settings  # heavy (pydantic): only tasks that cache pay
+        from daskflow.config import get_settings  # only tasks that cache pay
 
         return FlowCaching.here(get_settings(), flow, {})
     around: Any = current_flow_run.get()
@@ -168,7 +168,7 @@ def _logging(caller: TaskRunContext | None) -> contextlib.AbstractContextManager
     """Outside of any flow, a call shows what it logs by itself."""
     if caller is not None or current_flow_run.get() is not None:
         return contextlib.nullcontext()
-    from daskflow.config import get_settings  # heavy (pydantic), and workers never get here
+    from daskflow.config import get_settings  # workers never get here
 
     settings = get_settings().logging
     return run_logging(logging.getLevelNamesMapping()[settings.level], settings.console)

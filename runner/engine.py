@@ -269,7 +269,7 @@ class FlowRun(FlowLife):
                 self.record.event(time.time(), RESUMED, self.info.id, **told)
         self.tell(state)
         if self.parent is None:
-            apply_retention(get_settings(), time.time())
+            apply_retention(self._settings, time.time())
             self.record.close()
             taken = self.record.taken  # the last rows may be the first that were refused
             if taken is not None and state.name in SUCCESSFUL:

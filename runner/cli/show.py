@@ -169,23 +169,21 @@ def _print_problems(page: RunPage) -> None:
             click.echo(f"    {one_line(', '.join(group.task_runs), 200)}{more}")
         if len(page.errors) > _SHOWN:
             click.echo(f"… and {len(page.errors) - _SHOWN} more causes, see --json")
-    if page.losses:
-        click.echo("\nLOST WORKERS")
-        for loss in page.losses[:_SHOWN]:
-            said = one_line(_pairs(loss.payload), 200)
-            click.echo(f"{clock(loss.at, with_date=False)} {printable(loss.resource)}  {said}")
-        if len(page.losses) > _SHOWN:
-            click.echo(f"… and {len(page.losses) - _SHOWN} more, see --json")
-    if page.busy:
-        click.echo("\nBUSY WORKERS")
-        for each in page.busy[:_SHOWN]:
-            what = each.event.rpartition(".")[2]
-            said = one_line(_pairs(each.payload), 200)
-            click.echo(
-                f"{clock(each.at, with_date=False)} {printable(each.resource)}  {what} {said}"
-            )
-        if len(page.busy) > _SHOWN:
-            click.echo(f"… and {len(page.busy) - _SHOWN} more, see --json")
+    _print_workers("LOST WORKERS", page.losses)
+    _print_workers("BUSY WORKERS", page.busy, names_event=True)
+
+
+def _print_workers(title: str, events: list[EventRow], *, names_event: bool = False) -> None:
+    if not events:
+        return
+    click.echo(f"\n{title}")
+    for each in events[:_SHOWN]:
+        what = f"{each.event.rpartition('.')[2]} " if names_event else ""
+        said = one_line(_pairs(each.payload), 200)
+        when, worker = clock(each.at, with_date=False), printable(each.resource)
+        click.echo(f"{when} {worker}  {what}{said}")
+    if len(events) > _SHOWN:
+        click.echo(f"… and {len(events) - _SHOWN} more, see --json")
 
 
 def table_of_runs(

@@ -40,22 +40,11 @@ from daskflow.runner.cluster.orders import OrderMaker, is_lost
 from daskflow.runner.cluster.outcome_reading import OutcomeReader
 from daskflow.runner.cluster.placing import Placing
 from daskflow.runner.cluster.plugin import LOSS_ANNOTATION
-from daskflow.runner.cluster.protocol import (
-    BUSY,
-    RECYCLED,
-    Order,
-    Report,
-)
+from daskflow.runner.cluster.protocol import BUSY, RECYCLED, Order, Report
 from daskflow.runner.cluster.requests import Requests
 from daskflow.runner.cluster.session import Session
 from daskflow.runner.core.driver import Driver
-from daskflow.runner.core.graph import (
-    LaneKey,
-    Parcel,
-    Run,
-    executed_once,
-    once_only,
-)
+from daskflow.runner.core.graph import LaneKey, Parcel, Run, executed_once, once_only
 from daskflow.runner.core.states import CRASHED, FAILED
 
 __all__ = ["Dispatch"]

@@ -80,7 +80,9 @@ class Requests:
     def release(self, parcel_id: int) -> None:
         """Nothing more is expected of this parcel."""
         self._sent.pop(parcel_id, None)
-        self._held.pop(parcel_id, None)
+        key = self._held.pop(parcel_id, None)
+        if key is not None and not self.holds(key):
+            self._knocks.pop(key, None)
 
     def look(self, parcels: Mapping[int, Parcel], now: float) -> Ruling:
         """Decide on the parcels in flight that ask for something."""
@@ -97,7 +99,6 @@ class Requests:
             able = frozenset(self.able(key))
             if able:
                 self._unmet_since.pop(key, None)
-                self._knocks.pop(key, None)
                 settled = now - self._changed_at >= _SETTLED_S
                 ruling.again.extend(
                     parcel_id
@@ -106,7 +107,8 @@ class Requests:
                     or (settled and self._sent[parcel_id].isdisjoint(able))
                 )
             elif not self._offers or not (key.resources or key.workers):
-                self._knock(key)  # there is no worker at all: one may come, as for any other run
+                if self.holds(key):  # there is no worker at all: one may come, as for any other
+                    self._knock(key)
             elif now - max(self._unmet_since.setdefault(key, now), self._changed_at) >= _GRACE_S:
                 ruling.refused.append((key, UsageError(self._told(key))))
         return ruling
